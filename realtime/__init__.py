@@ -1,0 +1,1 @@
+"""The live loop: everything that sees a face and swaps it, from the camera to the window. No torch here."""
