@@ -1,0 +1,203 @@
+"""Finds faces and follows them. Frame in, list[Face] out.
+
+Note [Follow, then detect]
+    A face is looked for where it was one frame ago, which costs one run of the mesh network. Detectors run only while
+    fewer than `max_faces` faces are followed: BlazeFace short range first, then full range if that did not find
+    enough. When a face gets lost they run in the same frame; while they find nothing new they rest for some frames,
+    because an empty chair must not cost more than a face.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
+
+from realtime.blazeface import BlazeFace
+from realtime.face_mesh import FaceMesh
+from realtime.face_nets import MODELS
+from realtime.frame import Face, Frame, ImageU8
+from realtime.region import Region, box_overlap, region_of_mesh
+
+_DETECTORS: tuple[Literal["short", "full"], ...] = ("short", "full")
+_SAME_FACE = 0.5
+"""Boxes or regions that overlap so much show the same face."""
+_MIN_SIDE_PX = 6.0
+_MIN_ASPECT = 0.2
+"""Narrow side of a mesh relative to its wide side; a full profile has about 0.6."""
+_MIN_VISIBLE = 0.3
+"""Share of a mesh's box that must lie inside the frame."""
+_MAX_DRIFT = 0.5
+"""How far a mesh may lie from the centre of the region it was looked for in, in sides of the region."""
+_MAX_GROWTH = 2.5
+"""How many times larger or smaller than its region promised a face may turn out."""
+_MEMORY_FRAMES = 15
+"""A lost face that is found again near its place within so many frames gets its track_id back..."""
+_SAME_PLACE = 0.25
+"""... if its region overlaps the one in which it was seen last at least so much."""
+_NO_NUMBER = -1
+
+
+@dataclass(frozen=True, slots=True)
+class _Track:
+    track_id: int
+    region: Region
+    """Where to look in the next frame."""
+    seen: int
+    """The last frame in which the face was found, as a count of calls."""
+
+
+class FaceFinder:
+    """Finds up to `max_faces` faces in each frame and gives each a number that it keeps. Not thread-safe.
+
+    `refine` gives 478 landmarks instead of 468 (lips and eyes closer, irises added) at twice the time. `static` is for
+    pictures that do not follow each other: it detects in every frame and remembers nothing. `detect_every` is the
+    number of frames from a search that found nothing new to the next. A face below `presence` is not one.
+    """
+
+    def __init__(
+        self,
+        max_faces: int = 1,
+        *,
+        refine: bool = False,
+        static: bool = False,
+        detect_every: int = 5,
+        presence: float = 0.5,
+        threads: int = 1,
+        models: Path = MODELS,
+    ) -> None:
+        """Load the networks. Raises ModelError when they cannot be used, ValueError for settings out of range."""
+        if max_faces < 1 or detect_every < 1 or threads < 1 or not 0 <= presence < 1:
+            raise ValueError(
+                "expected max_faces, detect_every, threads >= 1 and presence in [0, 1), got "
+                f"{max_faces}, {detect_every}, {threads} and {presence}"
+            )
+        self._max_faces, self._static, self._detect_every, self._presence = max_faces, static, detect_every, presence
+        self._mesh: FaceMesh | None = FaceMesh(refine=refine, threads=threads, folder=models)
+        self._detectors = [BlazeFace(kind, threads=threads, folder=models) for kind in _DETECTORS]
+        self._next_id = 0
+        self.reset()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the networks. Safe to call twice."""
+        self._mesh = None
+        self._detectors = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the faces that are followed, after a cut or a jump; numbers already given are not given again."""
+        self._tracks: list[_Track] = []
+        self._lost: list[_Track] = []
+        self._count = 0
+        self._next_search = 0
+
+    def find(self, frame: Frame) -> list[Face]:
+        """The faces in `frame`: the one followed longest first, new ones by size. Raises ValueError after close().
+
+        With `static` the largest comes first and has number 0, the next 1 and so on.
+        """
+        if self._mesh is None:
+            raise ValueError("this FaceFinder is closed; open another one")
+        if self._static:
+            self.reset()
+            self._next_id = 0
+        self._count += 1
+        image = np.ascontiguousarray(frame.image)
+        followed = [track for track in self._tracks if track.seen == self._count - 1]
+        faces = self._follow(image, self._mesh, followed)
+        lost_one = len(faces) < len(followed)
+        if len(faces) < self._max_faces and (lost_one or self._count >= self._next_search):
+            found = self._search(image, self._mesh, faces)
+            if not found:
+                self._next_search = self._count + self._detect_every
+            faces = sorted(faces + self._number(found, faces), key=lambda face: face.track_id)
+        self._remember(faces)
+        return faces
+
+    def _follow(self, image: ImageU8, mesh: FaceMesh, tracks: list[_Track]) -> list[Face]:
+        """The faces that are where their tracks point; of two tracks on one face the older one stays."""
+        faces: list[Face] = []
+        for track in tracks:
+            face = self._fit(image, mesh, track.region, track.track_id)
+            if face and not _is_among(face, faces):
+                faces.append(face)
+        return faces
+
+    def _search(self, image: ImageU8, mesh: FaceMesh, known: list[Face]) -> list[Face]:
+        """Faces beside the `known` ones, as many as are wanted, largest first; they have no numbers yet."""
+        found: list[Face] = []
+        for detector in self._detectors:
+            if len(known) + len(found) == self._max_faces:
+                break
+            regions = [detection.region() for detection in detector.find(image)]
+            for region in sorted(regions, key=lambda region: -region.side):
+                taken = known + found
+                if len(taken) == self._max_faces:
+                    break
+                if any(region.overlap(region_of_mesh(face.landmarks)) > _SAME_FACE for face in taken):
+                    continue
+                face = self._fit(image, mesh, region, _NO_NUMBER)
+                if face and not _is_among(face, taken):
+                    found.append(face)
+        return sorted(found, key=lambda face: -region_of_mesh(face.landmarks).side)
+
+    def _fit(self, image: ImageU8, mesh: FaceMesh, region: Region, track_id: int) -> Face | None:
+        presence, landmarks = mesh.fit(image, region)
+        if presence <= self._presence or not np.isfinite(landmarks).all():
+            return None
+        face = Face(landmarks, presence, track_id)
+        return face if _is_plausible(face, region, image) else None
+
+    def _number(self, found: list[Face], known: list[Face]) -> list[Face]:
+        """The `found` faces with the number of a face that was lost there a moment ago, or else a new one."""
+        taken = {face.track_id for face in known}
+        free = [track for track in self._tracks if track.track_id not in taken]
+        numbered = []
+        for face in found:
+            region = region_of_mesh(face.landmarks)
+            before = max(free, key=lambda track: track.region.overlap(region), default=None)
+            if before is not None and before.region.overlap(region) > _SAME_PLACE:
+                free.remove(before)
+                numbered.append(replace(face, track_id=before.track_id))
+            else:
+                numbered.append(replace(face, track_id=self._next_id))
+                self._next_id += 1
+        return numbered
+
+    def _remember(self, faces: list[Face]) -> None:
+        seen = {face.track_id: _Track(face.track_id, region_of_mesh(face.landmarks), self._count) for face in faces}
+        recent = [track for track in self._tracks if self._count - track.seen < _MEMORY_FRAMES]
+        self._tracks = [track for track in recent if track.track_id not in seen] + list(seen.values())
+
+
+def _is_among(face: Face, others: list[Face]) -> bool:
+    boxes = np.array([other.box for other in others]).reshape(-1, 4)
+    return bool((box_overlap(np.array(face.box), boxes) > _SAME_FACE).any())
+
+
+def _is_plausible(face: Face, region: Region, image: ImageU8) -> bool:
+    """Whether a mesh that was looked for in `region` can be a face; presence alone misses a mesh gone astray."""
+    left, top, right, bottom = face.box
+    narrow, wide = sorted((right - left, bottom - top))
+    if narrow < _MIN_SIDE_PX or narrow < _MIN_ASPECT * wide:
+        return False
+    height, width = image.shape[:2]
+    inside_x, inside_y = min(right, width) - max(left, 0), min(bottom, height) - max(top, 0)
+    if min(inside_x, inside_y) <= 0 or inside_x * inside_y < _MIN_VISIBLE * (right - left) * (bottom - top):
+        return False
+    following = region_of_mesh(face.landmarks)
+    growth = following.side / region.side
+    drift = math.hypot(following.x - region.x, following.y - region.y)
+    return 1 / _MAX_GROWTH < growth < _MAX_GROWTH and drift < _MAX_DRIFT * region.side
