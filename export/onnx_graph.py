@@ -51,7 +51,7 @@ class GraphWriter:
         """The name of an int64 constant."""
         return self.constant(values, np.int64)
 
-    def add(self, kind: str, inputs: Sequence[str], output: str | None = None, **attributes: object) -> str:
+    def add(self, kind: str, inputs: Sequence[str], output: str | None = None, **attributes: Any) -> str:
         """Append one node with one output and return the output's name, a new one unless given."""
         name = output or self._new_name("t")
         node = helper.make_node(kind, list(inputs), [name], name=f"{kind}_{len(self._nodes)}", **attributes)
@@ -68,14 +68,14 @@ class GraphWriter:
         outputs: Mapping[str, Sequence[int]],
         metadata: Mapping[str, str],
     ) -> onnx.ModelProto:
-        """The finished model; inputs and outputs are float32 with these static shapes. Checked before it is returned."""
-        ends = [
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name, shape in values.items()]
-            for values in (inputs, outputs)
-        ]
-        graph = helper.make_graph(self._nodes, "network", *ends, self._constants)
+        """The finished model; inputs and outputs are float32 of these shapes. Raises onnx's error if invalid."""
+        graph = helper.make_graph(self._nodes, "network", _describe(inputs), _describe(outputs), self._constants)
         opset = helper.make_opsetid("", _OPSET)
         model = helper.make_model(graph, opset_imports=[opset], ir_version=_IR_VERSION, producer_name="liveswap")
         helper.set_model_props(model, dict(metadata))
         onnx.checker.check_model(model, full_check=True)
         return model
+
+
+def _describe(shapes: Mapping[str, Sequence[int]]) -> list[onnx.ValueInfoProto]:
+    return [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name, shape in shapes.items()]

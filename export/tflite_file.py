@@ -98,12 +98,12 @@ def read_tflite(content: bytes) -> Network:
             tensors[target] = Tensor(tensors[target].name, source.shape, source.data)
         else:
             operators.append(operator)
-    ends = (tuple(int(i) for i in indices) for indices in (graph.InputsAsNumpy(), graph.OutputsAsNumpy()))
-    return Network(tuple(tensors), tuple(operators), *ends)
+    inputs, outputs = _as_tuple(graph.InputsAsNumpy()), _as_tuple(graph.OutputsAsNumpy())
+    return Network(tuple(tensors), tuple(operators), inputs, outputs)
 
 
 def _read_tensor(model: Any, raw: Any) -> Tensor:
-    shape = tuple(int(n) for n in raw.ShapeAsNumpy()) if raw.ShapeLength() else ()
+    shape = _as_tuple(raw.ShapeAsNumpy()) if raw.ShapeLength() else ()
     name, buffer = raw.Name().decode(), model.Buffers(raw.Buffer())
     if not buffer.DataLength():
         return Tensor(name, shape, None)
@@ -166,5 +166,8 @@ def _read_operator(model: Any, raw: Any) -> Operator:
             values, table = reader(), raw.BuiltinOptions()
             values.Init(table.Bytes, table.Pos)
             options = {name: getattr(values, name)() for name in names}
-    indices = (tuple(int(i) for i in ids) for ids in (raw.InputsAsNumpy(), raw.OutputsAsNumpy()))
-    return Operator(kind, *indices, options)
+    return Operator(kind, _as_tuple(raw.InputsAsNumpy()), _as_tuple(raw.OutputsAsNumpy()), options)
+
+
+def _as_tuple(indices: NDArray[np.int32]) -> tuple[int, ...]:
+    return tuple(int(i) for i in indices)

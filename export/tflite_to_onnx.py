@@ -105,7 +105,7 @@ class _Converter:
             raise ExportError(f"fused activation {activation} is not supported; extend {__name__}")
         self._graph.add("Relu" if activation == _RELU else "Identity", [result], _name(operator.outputs[0]))
 
-    def _simple(self, operator: Operator, kind: str, inputs: list[str], **attributes: object) -> None:
+    def _simple(self, operator: Operator, kind: str, inputs: list[str], **attributes: Any) -> None:
         """One TensorFlow Lite operator that is one ONNX operator."""
         if operator.options.get("FusedActivationFunction", _NO_ACTIVATION) == _NO_ACTIVATION:
             self._graph.add(kind, inputs, _name(operator.outputs[0]), **attributes)
