@@ -1,0 +1,93 @@
+"""Writes files whole or not at all. Bytes in, a file or a folder under its final name out.
+
+Everything is written beside its final name, forced to the disk and renamed. A crash at any moment leaves the old
+content, or nothing, under the final name, never half of the new.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def explain(error: OSError, path: Path) -> str:
+    """One sentence for the user about why `path` could not be read or written, with the remedy.
+
+    Room for the final word is left to the caller: the text has no full stop.
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk that holds {path} is full; free some space or choose another place"
+    if error.errno == errno.EROFS:
+        return f"{path} is on a read-only disk; choose another place"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"{path} may not be read or written; choose another place or change its permissions"
+    if error.errno == errno.ENOENT:
+        return f"{path} does not exist; check the spelling"
+    if error.errno == errno.ENOTDIR:
+        return f"{path} lies below a file, not a folder; choose another place"
+    if error.errno == errno.ENAMETOOLONG:
+        return "the name of the file is too long for this disk; choose a shorter one"
+    return f"{path}: {error.strerror or error}; check the disk"
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary name with the same suffix beside `path`; what lies there when the block ends becomes `path`.
+
+    When the block raises, the temporary file is removed and `path` stays as it was. Raises OSError.
+    """
+    part = path.with_name(f".{path.stem[:80]}.{secrets.token_hex(4)}.part{path.suffix}")
+    try:
+        yield part
+        _force_to_disk(part)
+        os.replace(part, path)
+        _force_to_disk(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Write `data` (text as UTF-8, line ends as they are) to `path`, whole or not at all. Raises OSError."""
+    with atomic_file(path) as part:
+        part.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def publish_folder(partial: Path, path: Path) -> None:
+    """Force everything in the folder `partial` to the disk and give it the name `path`.
+
+    `path` must not exist or be an empty folder. Raises OSError (ENOTEMPTY, EEXIST) otherwise, and touches nothing.
+    """
+    for folder, _, names in os.walk(partial):
+        for name in names:
+            _force_to_disk(Path(folder, name))
+        _force_to_disk(Path(folder))
+    if path.is_dir():
+        path.rmdir()
+    os.rename(partial, path)
+    _force_to_disk(path.parent)
+
+
+def _force_to_disk(path: Path) -> None:
+    if path.is_dir():
+        _force_entries_to_disk(path)
+        return
+    # Windows flushes only what is open for writing.
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _force_entries_to_disk(folder: Path) -> None:
+    # Not every system can open a folder or sync it (Windows, some network disks); their renames are written through.
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
