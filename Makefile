@@ -18,6 +18,7 @@ help:
 	@echo "make clean   remove .venv and the caches of the checks"
 
 setup: $(READY)
+	@:
 
 demo: setup
 	$(BIN)/liveswap demo --out $(OUT)
@@ -53,7 +54,8 @@ if sys.platform.startswith("linux"):
         except OSError:
             missing.append(package)
 if missing:
-    sys.exit("make: this system lacks what Python and OpenCV need; install it with: apt-get install " + " ".join(missing))
+    sys.exit("make: this system lacks what Python and OpenCV need; as root, run: apt-get update && apt-get install "
+             + " ".join(missing))
 endef
 export CHECK_SYSTEM
 
@@ -61,5 +63,6 @@ $(READY): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "make: there is no $(PYTHON); install it with: apt-get install python3" >&2; exit 1; }
 	@$(PYTHON) -c "$$CHECK_SYSTEM"
 	@$(BIN)/python -c "" 2>/dev/null || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
+	@echo "make: installing into $(VENV); this takes a minute or two, and some gigabytes where torch brings CUDA"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train,export,dev]" -c constraints.txt
 	@touch $@

@@ -1,0 +1,481 @@
+"""The front door. A command line in, an exit code out; a package is imported when its subcommand runs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import json
+import logging
+import math
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from realtime.errors import LiveswapError, UsageError
+from realtime.meter import Meter
+
+if TYPE_CHECKING:
+    from realtime.align import CropGeometry
+    from realtime.config import LiveConfig
+    from realtime.dfm import Dfm
+    from realtime.report import RunReport
+
+__version__ = "0.1.0"
+
+STOPPED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+EXTRAS = {
+    "torch": "train",
+    "safetensors": "train",
+    "matplotlib": "train",
+    "tensorboard": "train",
+    "onnx": "export",
+    "pyvirtualcam": "vcam",
+    "tensorrt": "tensorrt",
+    "mediapipe": "mediapipe",
+}
+"""Which extra brings which library."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns 0 when done, 1 after a failure while running, 2 after a mistake in the call."""
+    debug = "--debug" in (sys.argv[1:] if argv is None else argv)
+    try:
+        args = build_parser().parse_args(argv)
+        with _log_lines(args.verbose, args.quiet):
+            code: int = args.command(args, Screen(args.quiet, json_on_stdout=args.json == "-"))
+        sys.stdout.flush()
+        return code
+    except SystemExit as done:  # argparse, after --help and --version
+        return int(done.code or 0)
+    except BrokenPipeError:  # whoever read our output has gone, for example `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (KeyboardInterrupt, Exception) as error:
+        if debug:
+            traceback.print_exc()
+        sentence, code = _explain(error)
+        print(f"liveswap: {' '.join(sentence.split())}", file=sys.stderr)
+        return code
+
+
+def _explain(error: BaseException) -> tuple[str, int]:
+    """What to tell the user about an error that ended a command, and the exit code."""
+    if isinstance(error, LiveswapError):
+        return str(error), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped by Ctrl-C; what was finished before it is kept", STOPPED
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "there is not enough memory; close other programs, or ask for less with --batch or --size", 1
+    if isinstance(error, ImportError) and "cannot open shared object file" in str(error):
+        return (
+            f"a system library is missing ({error}); on Debian: apt-get install libgl1 libglib2.0-0 libxcb1 libsm6",
+            1,
+        )
+    library = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
+    if library and library not in ("realtime", "training", "export"):
+        extra = f".[{EXTRAS[library]}]" if library in EXTRAS else "."
+        remedy = f'in the folder of liveswap, run: pip install -e "{extra}" -c constraints.txt'
+        return f"{library} is not installed; {remedy}", 1
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return f"unexpected {what}; this is a bug; run with --debug for the traceback", 1
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that complains in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All subcommands with their flags."""
+    parser = Parser(prog="liveswap", description="Swaps a face in a live video stream or a video file.")
+    parser.add_argument("--version", action="version", version=f"liveswap {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace, Screen], int], summary: str) -> argparse.ArgumentParser:
+        each = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        each.set_defaults(command=run)
+        each.add_argument("--json", metavar="FILE", help="write the result as JSON to FILE, or to the output with -")
+        each.add_argument("-v", "--verbose", action="count", default=0, help="say more; twice: everything")
+        each.add_argument("-q", "--quiet", action="store_true", help="say only what went wrong")
+        each.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        return each
+
+    demo = command("demo", _demo, "run the whole product on two rendered actors")
+    demo.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="default: out")
+    demo.add_argument("--from-scratch", action="store_true", help="render, extract, train and export first; minutes")
+    demo.add_argument("--seconds", type=_positive, metavar="N", help="length of the performer's clip")
+
+    extract = command("extract", _extract, "take the faces out of videos into a faceset")
+    extract.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
+    extract.add_argument("--out", type=Path, required=True, metavar="FACESET", help="folder to make")
+    extract.add_argument("--fps", type=_positive, metavar="N", help="frames per second to look at; default: all")
+    extract.add_argument(
+        "--every", type=_count, default=1, metavar="N", help="of these, look at every N-th; default: 1"
+    )
+    extract.add_argument("--size", type=_count, default=256, metavar="PX", help="side of a face crop; default: 256")
+    extract.add_argument(
+        "--coverage-kind", choices=("whole", "full"), default="whole", help="how much of a head; default: whole"
+    )
+    extract.add_argument(
+        "--max-faces", type=_count, default=1, metavar="N", help="faces to take from one frame; default: 1"
+    )
+
+    train = command("train", _train, "train the identity's face onto the performer's motion")
+    train.add_argument("identity", type=Path, metavar="IDENTITY_FACESET", help="who appears in the result")
+    train.add_argument("performer", type=Path, metavar="PERFORMER_FACESET", help="who is in front of the camera")
+    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
+    train.add_argument(
+        "--preset",
+        default="light-128",
+        metavar="NAME",
+        help="tiny-64, light-128, df-256 or a TOML file; default: light-128",
+    )
+    length = train.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=_positive, metavar="N", help="how long to train")
+    length.add_argument("--iterations", type=_count, metavar="N", help="how many steps to train")
+    train.add_argument("--batch", type=_count, metavar="N", help="faces per step")
+    train.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="auto: bf16 where the processor has it")
+    train.add_argument("--seed", type=int, metavar="N")
+    train.add_argument("--threads", type=_count, metavar="N", help="processor threads")
+    train.add_argument("--resume", action="store_true", help="go on where RUN stopped")
+
+    evaluate = command("evaluate", _evaluate, "score a run on its held-out faces")
+    evaluate.add_argument("run", type=Path, metavar="RUN")
+
+    export = command("export", _export, "make a run into one .dfm model file")
+    export.add_argument("run", type=Path, metavar="RUN")
+    export.add_argument("--out", type=Path, required=True, metavar="NAME.dfm")
+    export.add_argument("--subject", required=True, metavar="TEXT", help="whose face it is")
+    export.add_argument("--consent", required=True, metavar="TEXT", help="how that person agreed")
+    export.add_argument("--exporter", metavar="TEXT", help="who makes the file")
+
+    run = command("run", _run, "swap the face in a video or a stream")
+    run.add_argument("--model", type=Path, metavar="NAME.dfm")
+    run.add_argument("--source", metavar="SRC", help="a video file, or pattern (a rendered performer)")
+    run.add_argument("--sink", action="append", dest="sinks", metavar="SINK", help="a video file or null; repeatable")
+    run.add_argument("--config", type=Path, metavar="FILE.toml", help="settings; flags win over it")
+    run.add_argument(
+        "--on-miss", choices=("hold", "blur", "slate", "pass"), help="what to show when a frame was not swapped"
+    )
+    run.add_argument("--hold-ms", type=_number, metavar="MS", help="how long the last swap stands in")
+    run.add_argument(
+        "--no-badge", dest="badge", action="store_false", default=None, help="leave out the AI mark; it is logged"
+    )
+    run.add_argument("--morph", type=_number, metavar="0..1", help="for models that take it")
+    run.add_argument("--coverage", type=_positive, metavar="C", help="overrides how much of a head the model sees")
+    run.add_argument("--offset-x", type=_number, metavar="X", help="overrides the model's crop offset")
+    run.add_argument("--offset-y", type=_number, metavar="Y", help="overrides the model's crop offset")
+    run.add_argument("--colour", choices=("match", "none"), help="take the colours of the performer's face or not")
+    run.add_argument("--colour-strength", type=_number, metavar="0..1")
+    run.add_argument("--erode", type=_number, metavar="F", help="shrink the mask, in sides of the crop")
+    run.add_argument("--feather", type=_number, metavar="F", help="width of the soft edge, in sides of the crop")
+    run.add_argument("--opacity", type=_number, metavar="0..1")
+    run.add_argument("--threads", type=_count, metavar="N", help="processor threads of the engine")
+    return parser
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = _number(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def _count(text: str) -> int:
+    value = _positive(text)
+    if value != int(value):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number")
+    return int(value)
+
+
+class Screen:
+    """Where words go: results to the output, everything else to the error output, nothing but trouble when quiet."""
+
+    def __init__(self, quiet: bool, json_on_stdout: bool) -> None:
+        self._quiet, self._json_on_stdout = quiet, json_on_stdout
+
+    def say(self, text: str) -> None:
+        """A result for people; leaves the output to the JSON where both would go there."""
+        if not self._quiet:
+            print(text, file=sys.stderr if self._json_on_stdout else sys.stdout, flush=True)
+
+    def note(self, text: str) -> None:
+        """Something to know beside the result."""
+        if not self._quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def progress(self, title: str) -> Meter:
+        """A progress bar to use in a `with` block."""
+        return Meter(title, shown=not self._quiet)
+
+
+class _Lines(logging.Handler):
+    """Log records as lines on the error output that is current when they come."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"liveswap: {record.levelname.lower()}: {record.getMessage()}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _log_lines(verbose: int, quiet: bool) -> Iterator[None]:
+    """Send what our rooms log to the error output while a command runs."""
+    level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    handler = _Lines(level)
+    loggers = [logging.getLogger(name) for name in ("realtime", "training", "export")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, old in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(old)
+
+
+def _write_json(args: argparse.Namespace, result: dict[str, Any]) -> None:
+    text = json.dumps(result, indent=2)
+    if args.json == "-":
+        print(text)
+    elif args.json:
+        from realtime.files import explain, write_atomically
+
+        path = Path(args.json)
+        try:
+            write_atomically(path, text + "\n")
+        except OSError as error:
+            raise LiveswapError(f"the JSON was not written: {explain(error, path)}") from error
+
+
+def _lines(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """`name  value` for every number and word of a result, nested ones with dots."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _lines(value, f"{prefix}{name}.")
+        elif isinstance(value, float):
+            yield f"  {prefix + name:34} {value:.4g}"
+        elif isinstance(value, (str, int)):
+            yield f"  {prefix + name:34} {value}"
+
+
+def _given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Those of the flags that were really given."""
+    return {name: value for name in names if (value := getattr(args, name)) is not None}
+
+
+def _demo(args: argparse.Namespace, screen: Screen) -> int:
+    from export.demo import run_demo
+
+    with screen.progress("demo") as meter:
+
+        def show(stage: str, share: float) -> None:
+            meter.update(share, 1.0, stage)
+
+        report = run_demo(args.out, from_scratch=args.from_scratch, seconds=args.seconds, on_progress=show)
+    screen.say("\n".join(_lines({name: value for name, value in report.items() if name != "machine"})))
+    screen.say(
+        f"look at {args.out / 'demo.mp4'} and {args.out / 'sheet.png'}; the figures are in {args.out / 'report.json'}"
+    )
+    _write_json(args, report)
+    return 0
+
+
+def _extract(args: argparse.Namespace, screen: Screen) -> int:
+    from training.extract import ExtractConfig, ExtractProgress, extract
+
+    config = ExtractConfig(
+        size=args.size, coverage_kind=args.coverage_kind, fps=args.fps, every=args.every, max_faces=args.max_faces
+    )
+    with screen.progress("extract") as meter:
+
+        def show(now: ExtractProgress) -> None:
+            meter.update(now.frames_done, now.frames_total, f"{now.source}, {now.faces} faces")
+
+        report = extract(args.videos, args.out, config, on_progress=show)
+    screen.say(f"{args.out}: {report.faces} faces from {report.frames} frames in {report.seconds:.0f} s")
+    _write_json(args, report.to_json())
+    return 0
+
+
+def _train(args: argparse.Namespace, screen: Screen) -> int:
+    from training.config import load_recipe
+    from training.train import TrainProgress, train
+
+    config = load_recipe(args.preset)
+    if args.minutes or args.iterations:
+        config = replace(config, minutes=args.minutes, iterations=args.iterations)
+    config = replace(config, **_given(args, "batch", "seed", "threads", "precision"))
+    with screen.progress("train") as meter:
+
+        def show(now: TrainProgress) -> None:
+            held_out = "" if now.held_out is None else f", held-out {now.held_out:.4f}"
+            note = f"step {now.iteration}, loss {now.loss:.4f}{held_out}, {now.samples_per_s:.0f} faces/s"
+            total = None if now.eta_s is None else now.elapsed_s + now.eta_s
+            meter.update(now.elapsed_s, total, note, left_s=now.eta_s)
+
+        summary = train(args.identity, args.performer, args.out, config, resume=args.resume, on_progress=show)
+    screen.say("\n".join(_lines(summary.to_json())))
+    _write_json(args, summary.to_json())
+    if summary.stopped_early:
+        screen.note("stopped before the end; the same command with --resume goes on")
+    return STOPPED if summary.stopped_early else 0
+
+
+def _evaluate(args: argparse.Namespace, screen: Screen) -> int:
+    from training.evaluate import evaluate
+
+    result = evaluate(args.run).to_json()
+    screen.say("\n".join([*_lines(result), f"look at {args.run / 'sheet.png'}"]))
+    _write_json(args, result)
+    return 0
+
+
+def _export(args: argparse.Namespace, screen: Screen) -> int:
+    from export.to_onnx import export_run
+
+    for flag in ("subject", "consent"):
+        if not getattr(args, flag).strip():
+            raise UsageError(f"--{flag} is empty; say whose face the model shows and how that person agreed")
+    report = export_run(args.run, args.out, subject=args.subject, consent=args.consent, exporter=args.exporter)
+    screen.say(
+        f"{args.out}: ONNX Runtime and torch agree to {report.max_abs:.2g} at most, {report.psnr_db:.1f} dB; "
+        f"use it with: liveswap run --model {args.out} --source VIDEO --sink SWAPPED.mp4"
+    )
+    _write_json(args, report.to_json())
+    return 0
+
+
+def _run(args: argparse.Namespace, screen: Screen) -> int:
+    from realtime.capture import open_source
+    from realtime.detect import FaceFinder
+    from realtime.dfm import read_dfm
+    from realtime.guard import Guard, OnMiss
+    from realtime.infer import open_engine
+    from realtime.pipeline import run_pipeline
+    from realtime.sinks import open_sink
+    from realtime.swap import FaceSwapper
+
+    config = _live_config(args)
+    model = read_dfm(config.model)
+    _show_card(model, screen)
+    geometry = _geometry(model, config, args)
+    live = config.source.partition(":")[0] == "pattern"
+
+    def swapper() -> FaceSwapper:
+        engine = open_engine(config.model, threads=config.threads)
+        return FaceSwapper(
+            FaceFinder(),
+            engine,
+            blend=config.blend,
+            morph=config.morph,
+            smooth=config.smooth,
+            geometry=geometry,
+            live=live,
+        )
+
+    with _stop_on_sigterm() as stop, screen.progress("run") as meter:
+        report = run_pipeline(
+            lambda: open_source(config.source),
+            swapper,
+            [functools.partial(open_sink, spec) for spec in config.sinks],
+            guard_factory=lambda: Guard(OnMiss(config.on_miss), config.hold_ms, live=live),
+            lossless=not live,
+            badge=config.badge,
+            on_progress=lambda now: meter.update(
+                now.done, now.total, f"{now.done} frames, {now.fps:.1f} fps, {now.state}"
+            ),
+            stop=stop,
+        )
+    screen.say(_summary(report))
+    _write_json(args, report.to_dict())
+    return STOPPED if report.stopped and not live else 0
+
+
+def _live_config(args: argparse.Namespace) -> LiveConfig:
+    """Defaults, then --config, then the flags."""
+    from realtime.config import load_config
+
+    flags = _given(args, "model", "source", "sinks", "on_miss", "hold_ms", "badge", "morph", "coverage", "threads")
+    config = load_config(args.config, flags)
+    try:
+        blend = replace(config.blend, **_given(args, "colour", "colour_strength", "erode", "feather", "opacity"))
+    except ValueError as error:
+        raise UsageError(f"{error}; see liveswap run --help") from error
+    return replace(config, blend=blend)
+
+
+def _geometry(model: Dfm, config: LiveConfig, args: argparse.Namespace) -> CropGeometry:
+    """What the model sees of a head: what it says itself unless the settings or the flags say otherwise."""
+    offset_x, offset_y = config.offset or (model.geometry.offset_x, model.geometry.offset_y)
+    try:
+        return replace(
+            model.geometry,
+            coverage=model.geometry.coverage if config.coverage is None else config.coverage,
+            offset_x=offset_x if args.offset_x is None else args.offset_x,
+            offset_y=offset_y if args.offset_y is None else args.offset_y,
+        )
+    except ValueError as error:
+        raise UsageError(f"{error}; leave out --coverage, --offset-x and --offset-y to use the model's own") from error
+
+
+def _show_card(model: Dfm, screen: Screen) -> None:
+    """Who the model shows and how that person agreed; a model may claim anything, so it is printed as plain text."""
+    subject, consent = (_printable(model.card.get(name)) for name in ("subject", "consent"))
+    screen.note(f"model {model.path.name}: {subject or 'subject unknown'}; consent: {consent or 'not stated'}")
+    if not (subject and consent):
+        warning = (
+            "this model does not say whose face it shows and that the person agreed; make sure of it before you use it"
+        )
+        print(f"liveswap: warning: {warning}", file=sys.stderr, flush=True)
+
+
+def _printable(value: object) -> str:
+    return "".join(char if char.isprintable() else " " for char in str(value or ""))[:300].strip()
+
+
+def _summary(report: RunReport) -> str:
+    dropped = sum(report.dropped.values())
+    latency = f"latency p95 {report.latency_ms['p95']:.0f} ms" if report.latency_ms else "no latency"
+    return (
+        f"{report.frames_out} of {report.frames_in} frames, {report.fps:.1f} fps, {latency}, {dropped} dropped, "
+        f"{report.raw_face_frames} raw"
+    )
+
+
+@contextlib.contextmanager
+def _stop_on_sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, so that a service manager ends a run as Ctrl-C does: the file is finished."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
