@@ -42,5 +42,7 @@ def draw_contact_sheet(
 def _caption(tile: ImageU8, text: str) -> None:
     band = max(10, tile.shape[0] // 10)
     tile[-band:] //= 3  # dark enough for white letters on any skin
-    place, scale = (3, tile.shape[0] - band // 4), band / 26
+    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 1.0, 1)
+    scale = min(band / 26, (tile.shape[1] - 6) / max(width, 1))
+    place = (3, tile.shape[0] - band // 4)
     cv2.putText(tile, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)

@@ -6,7 +6,6 @@ the finder forgets what it followed, so that no track crosses it.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import time
@@ -23,9 +22,8 @@ from realtime.align import CropGeometry, align, full_face, invert, transform, wh
 from realtime.capture import open_source
 from realtime.detect import FaceFinder
 from realtime.errors import FacesetError, UsageError
-from realtime.files import explain
 from realtime.frame import Crop, Face, Frame, Points
-from training.faceset import FacesetWriter, check_target
+from training.faceset import FacesetWriter, check_target, file_sha256
 from training.faceset_index import SourceRecord
 from training.looks import CutFinder, face_height_px, sharpness
 from training.pose import HeadPose, head_pose
@@ -149,7 +147,7 @@ def extract(
 
     The same videos and settings give the same bytes. Nothing appears under the name `out` before all is done.
     Raises UsageError when `out` is taken or there is nothing to read, SourceError when a video cannot be read to its
-    end, FacesetError when a video shows no face or the set cannot be written.
+    end, FacesetError when no video shows a usable face or the set cannot be written.
     """
     config = config or ExtractConfig()
     check_target(out)
@@ -167,6 +165,11 @@ def extract(
             with _VideoExtraction(video, len(reports), writer, make_finder, config, next_track) as job:
                 reports.append(job.run(on_progress))
                 next_track = job.next_track
+        if not len(writer):
+            names = ", ".join(str(video) for video in videos)
+            raise FacesetError(
+                f"no usable face in {names}; use a video that shows the person larger, facing the camera"
+            )
         sha256 = writer.close()
     seconds = time.monotonic() - started_s
     frames, faces = sum(report.frames_searched for report in reports), sum(report.faces for report in reports)
@@ -225,15 +228,8 @@ class _VideoExtraction:
                 if on_progress:
                     on_progress(ExtractProgress(info.name, read, info.frames, len(self._writer)))
         if not self._faces:
-            found = (
-                f"{with_face} of {searched} frames show a face, none of them usable"
-                if with_face
-                else "no face was found"
-            )
-            raise FacesetError(
-                f"{self._video}: {found}; use a video in which the person is seen larger or from the front"
-            )
-        record = SourceRecord(info.name, _sha256(self._video), round(float(info.fps), 6), read)
+            _log.warning("%s gives no face: found in %d of %d frames, usable in none", self._video, with_face, searched)
+        record = SourceRecord(info.name, file_sha256(self._video), round(float(info.fps), 6), read)
         self._writer.add_source(record)
         seconds = round(time.monotonic() - started_s, 3)
         left_out = dict(sorted(self._left_out.items()))
@@ -324,11 +320,3 @@ def _to_crop(landmarks: Points, crop: Crop) -> Points:
     matrix = invert(crop.crop_to_frame)
     depth = landmarks[:, 2] * math.hypot(matrix[0, 0], matrix[1, 0])
     return np.column_stack([transform(matrix, landmarks), depth]).astype(np.float32)
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise FacesetError(explain(error, path)) from error

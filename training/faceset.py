@@ -66,11 +66,13 @@ class Faceset:
             raise FacesetError(f"{path} is not a folder; give the folder that 'liveswap extract' made")
         if not (path / _INDEX).exists():
             raise FacesetError(f"{path} is no faceset, it holds no {_INDEX}; make one with 'liveswap extract'")
+        if (path / "faces").is_symlink():
+            raise FacesetError(f"{path / 'faces'} is a link; copy the whole faceset into one folder")
         data = read_plain_file(path / _INDEX, _MAX_INDEX_BYTES)
         index = load_index(data, str(path / _INDEX))
         landmarks = open_float32_array(path / _LANDMARKS, (len(index.faces), _POINTS, 3))
         limit = 64 * index.geometry.size
-        if not np.all(np.abs(landmarks) <= limit):  # also refuses NaN
+        if not (landmarks.min() >= -limit and landmarks.max() <= limit):  # also refuses NaN
             raise FacesetError(f"{path / _LANDMARKS} holds points far outside the crops; extract the videos again")
         faceset = cls(path, index, landmarks, hashlib.sha256(data).hexdigest())
         if verify:
@@ -116,9 +118,7 @@ class Faceset:
         return self.path / self.records[i].file
 
     def _verify(self, landmarks_sha256: str) -> None:
-        if (self.path / "faces").is_symlink():
-            raise FacesetError(f"{self.path / 'faces'} is a link; copy the whole faceset into one folder")
-        if hashlib.sha256(_npy_bytes(self.landmarks)).hexdigest() != landmarks_sha256:
+        if file_sha256(self.path / _LANDMARKS) != landmarks_sha256:
             raise FacesetError(f"{self.path / _LANDMARKS} is damaged, its checksum differs; extract the videos again")
         for i, record in enumerate(self.records):
             data = read_plain_file(self._file(i), _MAX_JPEG_BYTES)
@@ -260,9 +260,11 @@ class FacesetWriter:
     def _sheet(self) -> bytes:
         picked = [self._records[i] for i in pick_evenly(len(self), _SHEET_FACES)]
         side = self.stored_geometry.size
-        tiles = [decode_jpeg((self._partial / record.file).read_bytes(), side, record.file) for record in picked]
-        captions = [f"{r.source}: {r.pts_s:.1f} s yaw {r.yaw:+.0f} pitch {r.pitch:+.0f}" for r in picked]
-        done, png = cv2.imencode(".png", draw_contact_sheet(tiles, captions))
+        edge = (side - self.geometry.size) // 2
+        inner = slice(edge, edge + self.geometry.size)
+        crops = (decode_jpeg((self._partial / record.file).read_bytes(), side, record.file) for record in picked)
+        captions = [f"{r.source}: {r.pts_s:.1f} s  {r.yaw:+.0f} {r.pitch:+.0f}" for r in picked]
+        done, png = cv2.imencode(".png", draw_contact_sheet([crop[inner, inner] for crop in crops], captions))
         return png.tobytes() if done else b""
 
 
@@ -298,6 +300,15 @@ def _remove_partial(partial: Path, *, log: bool = True) -> None:
     if (partial / "faces").is_dir():
         (partial / "faces").rmdir()
     partial.rmdir()
+
+
+def file_sha256(path: Path) -> str:
+    """Of a whole file. Raises FacesetError when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise FacesetError(explain(error, path)) from error
 
 
 def _npy_bytes(array: NDArray[np.float32]) -> bytes:
