@@ -1,0 +1,258 @@
+"""Writes a video file. Frames in, H.264 with the sound of the source out, under the final name only when it is whole.
+
+Note [Unfinished videos]
+    The file grows under NAME.partial.mp4, is forced to the disk and then renamed. MP4 is written in fragments that are
+    joined at the end: even after a power cut or on a full disk the unfinished file plays, but for its last seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from contextlib import suppress
+from io import FileIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import cv2
+import numpy as np
+
+from realtime.audio_track import AudioTracks
+from realtime.capture import SWS_MATRIX, SourceInfo, usual_colour
+from realtime.errors import SinkError
+from realtime.files import explain
+from realtime.frame import Frame, ImageU8
+from realtime.sinks import check_sink, partial_name
+
+if TYPE_CHECKING:
+    import av
+
+_log = logging.getLogger(__name__)
+
+# delay_moov: without it sound and picture start up to 0.1 s apart, because the header has no place for edit lists.
+_IN_FRAGMENTS = {"movflags": "hybrid_fragmented+delay_moov", "frag_duration": "2000000"}
+_FORMATS: dict[str, tuple[str, dict[str, str]]] = {
+    ".mp4": ("mp4", _IN_FRAGMENTS),
+    ".m4v": ("mp4", _IN_FRAGMENTS),
+    ".mov": ("mov", _IN_FRAGMENTS),
+    ".mkv": ("matroska", {}),
+}
+_LIMITED = 1
+"""FFmpeg's AVCOL_RANGE_MPEG: luma from 16 to 235, what every player expects."""
+
+
+class VideoWriter:
+    """An H.264 file with one picture per frame, at the frame's own time. Not thread-safe."""
+
+    def __init__(self, path: Path | str, source: SourceInfo, *, crf: int = 15, preset: str = "veryfast") -> None:
+        """Create the file. Raises SinkError, or UsageError when it would overwrite the source."""
+        from av.error import FFmpegError
+
+        if not 0 <= crf <= 51:
+            raise ValueError(f"crf lies between 0 and 51, got {crf}")
+        check_sink(str(path), source)
+        self._path = Path(path)
+        self.name = self._path.name
+        self._source, self._ffmpeg_error = source, FFmpegError
+        self._colour = source.colour or usual_colour(source.height)
+        self._count, self._ticks, self._origin_s, self._ended = 0, -1, 0.0, False
+        self._partial = partial_name(self._path)
+        self._file = _File(self._partial)
+        try:
+            self._open(crf, preset)
+        except BaseException:
+            self.abort()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def send(self, frame: Frame) -> None:
+        """Write the next frame. Times that do not grow are moved on by the smallest step."""
+        if self._count == 0 and self._source.live:
+            self._origin_s = frame.pts_s
+        time_base = self._video.codec_context.time_base
+        self._ticks = max(round((frame.pts_s - self._origin_s) / time_base), self._ticks + 1)
+        picture = self._picture(frame.image)
+        picture.pts, picture.time_base = self._ticks, time_base
+        self._encode(picture)
+        self._count += 1
+        if self._audio:
+            self._audio.write_until(float(self._ticks * time_base))
+        self._check_disk()
+
+    def close(self) -> None:
+        """Finish the file and give it its final name; without a single frame there is no file."""
+        if self._ended:
+            return
+        if not self._count:
+            self.abort()
+            return
+        try:
+            self._finish()
+            self._file.finish()
+            self._check_disk()
+            os.replace(self._partial, self._path)
+        except OSError as error:
+            self.abort()
+            raise SinkError(explain(error, self._path)) from error
+        except BaseException:
+            self.abort()
+            raise
+        self._ended = True
+        _force_entries_to_disk(self._path.parent)
+        _log.info("%s: %d frames written", self.name, self._count)
+
+    def abort(self) -> None:
+        """Keep what was written under NAME.partial.mp4; remove it when there is nothing in it."""
+        if self._ended:
+            return
+        self._ended = True
+        if self._count:
+            with suppress(SinkError, self._ffmpeg_error):
+                self._finish()
+        self._file.finish()
+        if self._count:
+            _log.warning("%s is not finished; %d frames are kept in %s", self.name, self._count, self._partial.name)
+            return
+        _log.warning("%s: no frame arrived, nothing is written", self.name)
+        with suppress(OSError):
+            self._partial.unlink()
+
+    def _open(self, crf: int, preset: str) -> None:
+        import av
+
+        source, suffix = self._source, self._path.suffix.lower()
+        container_format, options = _FORMATS[suffix]
+        self._container = av.open(self._file, "w", format=container_format, options=options)
+        fps = source.fps.limit_denominator(1 << 16)
+        video = self._container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": preset})
+        self._size = source.width + source.width % 2, source.height + source.height % 2
+        if self._size != (source.width, source.height):
+            _log.info("%s: padded to %dx%d, because H.264 needs even sides", self.name, *self._size)
+        context = video.codec_context
+        context.width, context.height = self._size
+        context.pix_fmt = "yuv420p"
+        context.time_base = source.time_base
+        context.sample_aspect_ratio = source.pixel_aspect
+        context.colorspace, context.color_range = self._colour.matrix, _LIMITED
+        context.color_primaries, context.color_trc = self._colour.primaries, self._colour.transfer
+        self._video = video
+        self._frame_ticks = max(round(1 / (fps * source.time_base)), 1)
+        self._audio: AudioTracks | None = None
+        if source.audio_path is not None:
+            self._audio = AudioTracks(source.audio_path, self._container, suffix, source.start_s)
+
+    def _picture(self, image: ImageU8) -> av.VideoFrame:
+        import av
+
+        source = self._source
+        if image.shape[:2] != (source.height, source.width):
+            image = np.asarray(cv2.resize(image, (source.width, source.height), interpolation=cv2.INTER_AREA), np.uint8)
+        if self._size != (source.width, source.height):
+            right, below = self._size[0] - source.width, self._size[1] - source.height
+            image = np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE), np.uint8)
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24")
+        return picture.reformat(
+            format="yuv420p",
+            dst_colorspace=SWS_MATRIX[self._colour.matrix],
+            dst_color_range=_LIMITED,
+            threads=1,
+        )
+
+    def _encode(self, picture: av.VideoFrame | None) -> None:
+        try:
+            for packet in self._video.encode(picture):
+                packet.duration = self._last_ticks() if packet.pts == self._ticks else self._frame_ticks
+                self._container.mux(packet)
+        except self._ffmpeg_error as error:
+            raise SinkError(f"{self.name} cannot be encoded ({error.strerror}); choose another ending") from error
+
+    def _last_ticks(self) -> int:
+        """How long the last picture stays: what is left of the source's length, so that both are equally long."""
+        source = self._source
+        if source.frames == self._count:
+            left = round(source.frames / (source.fps * source.time_base)) - self._ticks
+            if 0 < left <= 10 * self._frame_ticks:
+                return left
+        return self._frame_ticks
+
+    def _finish(self) -> None:
+        self._encode(None)
+        if self._audio:
+            video_s = float((self._ticks + self._frame_ticks) * self._source.time_base)
+            expected = self._source.frames
+            whole = expected is None or self._count >= 0.98 * expected
+            self._audio.write_until(math.inf if whole else video_s)
+            self._audio.close()
+        self._container.close()
+
+    def _check_disk(self) -> None:
+        if self._file.error is not None:
+            raise SinkError(explain(self._file.error, self._path)) from self._file.error
+
+
+class _File:
+    """What FFmpeg writes to: a file that remembers its first error.
+
+    It never raises towards FFmpeg, which would forget some errors and report others in the wrong place; after the
+    first one nothing more is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._raw = FileIO(path, "wb")
+        except OSError as error:
+            raise SinkError(explain(error, path)) from error
+        self.error: OSError | None = None
+        self._position = 0
+
+    def write(self, data: bytes) -> int:
+        view = memoryview(data)
+        while view and self.error is None:
+            try:
+                view = view[self._raw.write(view) :]
+            except OSError as error:
+                self.error = error
+        self._position += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if self.error is None:
+            try:
+                self._position = self._raw.seek(offset, whence)
+            except OSError as error:
+                self.error = error
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def finish(self) -> None:
+        """Force everything to the disk and close; safe to call twice."""
+        if self._raw.closed:
+            return
+        try:
+            os.fsync(self._raw.fileno())
+            self._raw.close()
+        except OSError as error:
+            self.error = self.error or error
+            with suppress(OSError):
+                self._raw.close()
+
+
+def _force_entries_to_disk(folder: Path) -> None:
+    # Not every system can open or sync a folder; their renames are written through.
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
