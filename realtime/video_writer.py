@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -27,6 +29,7 @@ from realtime.sinks import check_sink, partial_name
 
 if TYPE_CHECKING:
     import av
+    from av.container import OutputContainer
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +51,7 @@ class VideoWriter:
     def __init__(self, path: Path | str, source: SourceInfo, *, crf: int = 15, preset: str = "veryfast") -> None:
         """Create the file. Raises SinkError, or UsageError when it would overwrite the source."""
         from av.error import FFmpegError
+        from av.video.reformatter import Interpolation
 
         if not 0 <= crf <= 51:
             raise ValueError(f"crf lies between 0 and 51, got {crf}")
@@ -55,10 +59,19 @@ class VideoWriter:
         self._path = Path(path)
         self.name = self._path.name
         self._source, self._ffmpeg_error = source, FFmpegError
+        # Without accurate rounding the picture gets 1.8 levels darker.
+        self._exact = int(Interpolation.BILINEAR | Interpolation.ACCURATE_RND)
         self._colour = source.colour or usual_colour(source.height)
         self._count, self._ticks, self._origin_s, self._ended = 0, -1, 0.0, False
         self._partial = partial_name(self._path)
-        self._file = _File(self._partial)
+        self._container: OutputContainer | None = None
+        self._audio: AudioTracks | None = None
+        try:
+            self._file = _File(self._partial)
+        except BlockingIOError as error:
+            raise SinkError(f"{self._path} is being written by another run; choose another name") from error
+        except OSError as error:
+            raise SinkError(explain(error, self._path)) from error
         try:
             self._open(crf, preset)
         except BaseException:
@@ -115,10 +128,16 @@ class VideoWriter:
         if self._ended:
             return
         self._ended = True
+        steps: list[Callable[[], None]] = [self._file.finish]
+        if self._container is not None:
+            steps.insert(0, self._container.close)
+        if self._audio is not None:
+            steps.insert(0, self._audio.close)
         if self._count:
-            with suppress(SinkError, self._ffmpeg_error):
-                self._finish()
-        self._file.finish()
+            steps.insert(0, partial(self._encode, None))
+        for step in steps:
+            with suppress(SinkError, ValueError, self._ffmpeg_error):
+                step()
         if self._count:
             _log.warning("%s is not finished; %d frames are kept in %s", self.name, self._count, self._partial.name)
             return
@@ -131,9 +150,9 @@ class VideoWriter:
 
         source, suffix = self._source, self._path.suffix.lower()
         container_format, options = _FORMATS[suffix]
-        self._container = av.open(self._file, "w", format=container_format, options=options)
+        self._container = container = av.open(self._file, "w", format=container_format, options=options)
         fps = source.fps.limit_denominator(1 << 16)
-        video = self._container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": preset})
+        video = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": preset})
         self._size = source.width + source.width % 2, source.height + source.height % 2
         if self._size != (source.width, source.height):
             _log.info("%s: padded to %dx%d, because H.264 needs even sides", self.name, *self._size)
@@ -146,9 +165,8 @@ class VideoWriter:
         context.color_primaries, context.color_trc = self._colour.primaries, self._colour.transfer
         self._video = video
         self._frame_ticks = max(round(1 / (fps * source.time_base)), 1)
-        self._audio: AudioTracks | None = None
         if source.audio_path is not None:
-            self._audio = AudioTracks(source.audio_path, self._container, suffix, source.start_s)
+            self._audio = AudioTracks(source.audio_path, container, suffix, source.start_s)
 
     def _picture(self, image: ImageU8) -> av.VideoFrame:
         import av
@@ -164,10 +182,12 @@ class VideoWriter:
             format="yuv420p",
             dst_colorspace=SWS_MATRIX[self._colour.matrix],
             dst_color_range=_LIMITED,
+            interpolation=self._exact,
             threads=1,
         )
 
     def _encode(self, picture: av.VideoFrame | None) -> None:
+        assert self._container is not None
         try:
             for packet in self._video.encode(picture):
                 packet.duration = self._last_ticks() if packet.pts == self._ticks else self._frame_ticks
@@ -192,6 +212,7 @@ class VideoWriter:
             whole = expected is None or self._count >= 0.98 * expected
             self._audio.write_until(math.inf if whole else video_s)
             self._audio.close()
+        assert self._container is not None
         self._container.close()
 
     def _check_disk(self) -> None:
@@ -207,10 +228,15 @@ class _File:
     """
 
     def __init__(self, path: Path) -> None:
+        """Create or empty the file. Raises OSError; BlockingIOError when somebody else is writing it."""
+        self._raw = FileIO(path, "wb", opener=lambda name, flags: os.open(name, flags & ~os.O_TRUNC, 0o666))
         try:
-            self._raw = FileIO(path, "wb")
-        except OSError as error:
-            raise SinkError(explain(error, path)) from error
+            _lock(self._raw)
+            if os.fstat(self._raw.fileno()).st_size:
+                self._raw.truncate(0)
+        except BaseException:
+            self._raw.close()
+            raise
         self.error: OSError | None = None
         self._position = 0
 
@@ -246,6 +272,19 @@ class _File:
             self.error = self.error or error
             with suppress(OSError):
                 self._raw.close()
+
+
+def _lock(file: FileIO) -> None:
+    """Keep other runs from writing the same file, where the system can (not on Windows, not on every network disk)."""
+    with suppress(ImportError):
+        import fcntl
+
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            return
 
 
 def _force_entries_to_disk(folder: Path) -> None:
