@@ -1,0 +1,127 @@
+"""Makes a model of rendered actors from nothing. A plan in; videos, facesets, a training run and a .dfm out.
+
+Note [Demo model]
+    Two actors who do not exist, ADA and BO, are filmed giving different performances, so that no frame of one answers
+    a frame of the other. From there on it is what any user does: extract, train, export. The performance that the
+    model is scored on has another seed again. `python -m export.demo_model OUT` repeats the shipped model;
+    `realtime/models/demo.json` says how it was made and what it scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from export.to_onnx import ExportReport, export_run
+from realtime.actors import ADA, BO, Identity
+from realtime.pattern import PatternSource
+from realtime.video_writer import VideoWriter
+from training.config import load_recipe
+from training.extract import ExtractConfig, extract
+
+if TYPE_CHECKING:
+    from training.train import TrainProgress
+
+OnProgress = Callable[[str, float], None]
+"""Called with what is being done and how much of it is done, [0, 1]."""
+
+FILM_FPS = 8
+"""A performance sampled slowly: neighbouring frames of 30 fps teach almost the same."""
+SEEDS = {"identity": 101, "performer": 202}
+ACTORS: dict[str, Identity] = {"identity": ADA, "performer": BO}
+SUBJECT = "Ada, a rendered actor"
+CONSENT = "Ada is computer graphics and resembles nobody; consent is not needed."
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much to film and how long to train."""
+
+    frames: int
+    """Of each actor."""
+    preset: str
+    minutes: float | None = None
+    iterations: int | None = None
+
+
+FROM_SCRATCH = Plan(frames=800, preset="light-128", minutes=5.0)
+"""Fits into ten minutes on two cores, filming and scoring included."""
+SHIPPED = Plan(frames=2400, preset="light-128", iterations=16000)
+"""The model in realtime/models."""
+
+
+def film(who: str, frames: int, path: Path) -> None:
+    """Render one actor's performance into a video file, as a camera would have recorded it."""
+    source = PatternSource(ACTORS[who], fps=FILM_FPS, frames=frames, seed=SEEDS[who], hand=False)
+    with source, VideoWriter(path, source.info, crf=8) as writer:
+        for frame in source:
+            writer.send(frame)
+
+
+def make_model(out: Path, plan: Plan, on_progress: OnProgress | None = None, *, resume: bool = False) -> ExportReport:
+    """Film, extract, train and export below the folder `out`; the model is `out/demo.dfm`."""
+    say = on_progress or (lambda what, share: None)
+    out.mkdir(parents=True, exist_ok=True)
+    videos = {who: out / f"{who}.mp4" for who in ACTORS}
+    facesets = {who: out / f"{who}-faces" for who in ACTORS}
+
+    say("filming two actors", 0.0)
+    missing = [who for who in ACTORS if not videos[who].exists()]
+    if missing:
+        with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+            jobs = [pool.submit(film, who, plan.frames, videos[who]) for who in missing]
+            for done, job in enumerate(jobs, start=1):
+                job.result()
+                say("filming two actors", done / len(jobs))
+
+    for who in ACTORS:
+        if not facesets[who].exists():
+            extract(
+                [videos[who]],
+                facesets[who],
+                ExtractConfig(),
+                lambda p, who=who: say(f"extracting the {who}'s faces", p.frames_done / plan.frames),  # type: ignore[misc]
+            )
+
+    from training.train import train
+
+    config = replace(load_recipe(plan.preset), minutes=plan.minutes, iterations=plan.iterations)
+
+    def trained(progress: TrainProgress) -> None:
+        rest_s = progress.eta_s or 0.0
+        say(f"training {plan.preset}", progress.elapsed_s / max(progress.elapsed_s + rest_s, 1e-9))
+
+    train(facesets["identity"], facesets["performer"], out / "run", config, resume=resume, on_progress=trained)
+    say("exporting", 0.0)
+    report = export_run(out / "run", out / "demo.dfm", subject=SUBJECT, consent=CONSENT, exporter="liveswap")
+    say("exporting", 1.0)
+    return report
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Repeat the shipped model in a folder; goes on where it was interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m export.demo_model", description="Repeat the shipped demo model.")
+    parser.add_argument("out", type=Path, help="folder to work in")
+    parser.add_argument("--iterations", type=int, default=SHIPPED.iterations)
+    args = parser.parse_args(argv)
+    last = ""
+
+    def show(what: str, share: float) -> None:
+        nonlocal last
+        line = f"{what} {share:4.0%}"
+        if line != last:
+            sys.stderr.write(line + "\n")
+            last = line
+
+    make_model(args.out, replace(SHIPPED, iterations=args.iterations), show, resume=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,173 @@
+"""Keeps a run on disk. Weights, optimizer and random state in, the same bits out - or one sentence about why not.
+
+Note [Run folder]
+    run.json               the configuration and the facesets; written once, before the first step
+    latest.safetensors     everything needed to go on: weights, averaged weights, optimizer, random state
+    best.safetensors       the averaged weights with the best held-out score: what is evaluated and exported
+    sheet.png, history.json   for people
+
+    Every file is written beside its name, forced to the disk and renamed, so a kill at any moment leaves the previous
+    one. safetensors and JSON only: nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from realtime.errors import TrainingError
+from realtime.files import explain, write_atomically
+from training.config import TrainConfig
+from training.model import FaceAutoencoder
+
+SCHEMA = 1
+LATEST, BEST, RUN = "latest.safetensors", "best.safetensors", "run.json"
+_META = "liveswap.checkpoint"
+_RNG = "random_state"
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a run stands; everything but weights and random state."""
+
+    iteration: int = 0
+    elapsed_s: float = 0.0
+    """Training time, summed over interruptions."""
+    best_score: float = -1.0
+    best_iteration: int = 0
+    history: list[dict[str, float]] | None = None
+    """One entry per look at the held-out faces."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What run.json says."""
+
+    config: TrainConfig
+    facesets: dict[str, dict[str, Any]]
+    """By side: path, sha256, faces."""
+
+
+def write_file(path: Path, data: bytes | str) -> None:
+    """Write whole or not at all. Raises TrainingError; what was there before stays."""
+    try:
+        write_atomically(path, data)
+    except OSError as error:
+        raise TrainingError(explain(error, path)) from error
+
+
+def write_run(run: Path, record: RunRecord) -> None:
+    """Create the folder and run.json."""
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(explain(error, run)) from error
+    values = {"schema": SCHEMA, "config": record.config.to_dict(), "facesets": record.facesets}
+    write_file(run / RUN, json.dumps(values, indent=2, sort_keys=True) + "\n")
+
+
+def read_run(run: Path) -> RunRecord:
+    """What run.json says. Raises TrainingError."""
+    path = run / RUN
+    try:
+        if path.stat().st_size > 1 << 20:
+            raise TrainingError(f"{path} is too large to be ours; give the folder that 'liveswap train --out' made")
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["schema"] != SCHEMA:
+            raise TrainingError(f"{path} was written by another version of liveswap; train again")
+        return RunRecord(TrainConfig.from_dict(values["config"], where=str(path)), dict(values["facesets"]))
+    except FileNotFoundError as error:
+        raise TrainingError(f"{run} holds no run; give the folder that 'liveswap train --out' made") from error
+    except OSError as error:
+        raise TrainingError(explain(error, path)) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{path} is damaged; train again, or restore it from a backup") from error
+
+
+def save_latest(
+    run: Path,
+    model: nn.Module,
+    ema: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    progress: Progress,
+) -> None:
+    """Write everything needed to go on exactly from here."""
+    tensors = {f"model/{k}": v for k, v in model.state_dict().items()}
+    tensors |= {f"ema/{k}": v for k, v in ema.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state[parameter].items():
+            tensors[f"optimizer/{key}/{name}"] = value
+    tensors[_RNG] = generator.get_state()
+    _write_tensors(run / LATEST, tensors, progress)
+
+
+def load_latest(
+    run: Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator
+) -> Progress:
+    """Put everything back as `save_latest` found it. Raises TrainingError."""
+    tensors, progress = _read_tensors(run / LATEST)
+    try:
+        model.load_state_dict(_below("model/", tensors))
+        ema.load_state_dict(_below("ema/", tensors))
+        for name, parameter in model.named_parameters():
+            state = optimizer.state[parameter]
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                value = tensors[f"optimizer/{key}/{name}"]
+                state[key] = value if key == "step" else value.to(parameter.device)
+        generator.set_state(tensors[_RNG])
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise TrainingError(f"{run / LATEST} does not fit this model; train again in a new folder") from error
+    return progress
+
+
+def save_best(run: Path, ema: nn.Module, progress: Progress) -> None:
+    """Write the averaged weights that score best so far."""
+    _write_tensors(run / BEST, {f"ema/{k}": v for k, v in ema.state_dict().items()}, progress)
+
+
+def load_best(run: Path) -> tuple[FaceAutoencoder, RunRecord, Progress]:
+    """The best model of a run, in evaluation mode on the CPU. Raises TrainingError."""
+    record = read_run(run)
+    if not (run / BEST).is_file():
+        raise TrainingError(f"{run} holds no finished checkpoint yet; let 'liveswap train' run for a few minutes")
+    tensors, progress = _read_tensors(run / BEST)
+    model = FaceAutoencoder(record.config.model)
+    try:
+        model.load_state_dict(_below("ema/", tensors))
+    except RuntimeError as error:
+        raise TrainingError(f"{run / BEST} does not fit {run / RUN}; train again in a new folder") from error
+    if not all(bool(torch.isfinite(value).all()) for value in model.state_dict().values()):
+        raise TrainingError(f"{run / BEST} holds numbers that are not finite; train again with a lower rate")
+    return model.eval(), record, progress
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor], progress: Progress) -> None:
+    meta = {"schema": SCHEMA} | {name: getattr(progress, name) for name in Progress.__slots__}
+    plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    write_file(path, save(plain, metadata={_META: json.dumps(meta)}))
+
+
+def _read_tensors(path: Path) -> tuple[dict[str, Tensor], Progress]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = json.loads((file.metadata() or {})[_META])
+            if meta.pop("schema") != SCHEMA:
+                raise TrainingError(f"{path} was written by another version of liveswap; train again")
+            return {key: file.get_tensor(key) for key in file.keys()}, Progress(**meta)  # noqa: SIM118
+    except OSError as error:
+        raise TrainingError(explain(error, path)) from error
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"{path} is damaged; restore it from a backup or train again") from error

@@ -1,0 +1,141 @@
+"""What a training run is. Recipes (TOML) and flags in, one frozen TrainConfig out; it travels in every checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from realtime.align import CropGeometry, full_face, whole_face
+from realtime.errors import UsageError
+from training.augment import AugmentConfig
+from training.losses import LossConfig
+from training.model import ModelConfig
+
+RECIPES = Path(__file__).with_name("recipes")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """Everything that decides how a run goes. The same config, facesets and machine give the same weights."""
+
+    name: str = "light-128"
+    about: str = ""
+    """One line for people: what the recipe is for and what to expect."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    crop: Literal["full", "whole"] = "full"
+    """What the model sees of a face: brows to chin, or all of it with room around."""
+    batch: int = 16
+    """Faces of each person in one step."""
+    learning_rate: float = 1e-3
+    warmup: int = 200
+    """Steps until the full rate."""
+    decay_from: float = 0.5
+    """Share of the run after which the rate falls along a cosine."""
+    weight_decay: float = 1e-3
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    ema: float = 0.999
+    """Decay of the averaged weights, the ones that are evaluated and exported."""
+    warp_until: float = 0.8
+    """Share of the run over which the warp fades to nothing."""
+    held_out: float = 0.1
+    """Share of each source, at its end, that is never trained on."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bfloat16 autocast where the processor has the instructions for it."""
+    minutes: float | None = None
+    """Wall-clock budget; counts over interruptions."""
+    iterations: int | None = None
+    """Budget in steps. With neither, `DEFAULT_MINUTES`."""
+    evaluate_every: int = 250
+    """Steps between looks at the held-out faces."""
+    save_every: int = 250
+    """Steps between checkpoints."""
+    seed: int = 0
+    threads: int | None = None
+    """CPU threads; None: all cores."""
+
+    def __post_init__(self) -> None:
+        positive = ("batch", "learning_rate", "clip", "evaluate_every", "save_every")
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise UsageError(f"{name} has to be above 0, got {getattr(self, name)}")
+        for name in ("minutes", "iterations", "threads"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"{name} has to be above 0, got {value}")
+        for name in ("decay_from", "warp_until", "ema", "held_out"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name} lies between 0 and 1, got {getattr(self, name)}")
+        if self.crop not in ("full", "whole") or self.precision not in ("auto", "fp32", "bf16"):
+            raise UsageError(
+                f"crop is full or whole and precision auto, fp32 or bf16, got {self.crop}, {self.precision}"
+            )
+
+    @property
+    def geometry(self) -> CropGeometry:
+        """What the model's crops show."""
+        return {"full": full_face, "whole": whole_face}[self.crop](self.model.resolution)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], where: str = "the configuration") -> TrainConfig:
+        """Build from plain values. Raises UsageError that names `where` and what is wrong."""
+        parts = {"model": ModelConfig, "augment": AugmentConfig, "loss": LossConfig}
+        try:
+            sections = {key: _build(kind, values.get(key, {})) for key, kind in parts.items()}
+            config: TrainConfig = _build(cls, {k: v for k, v in values.items() if k not in parts} | sections)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise UsageError(
+                f"{where} cannot be used: {error}; compare it with the recipes in training/recipes"
+            ) from error
+        return config
+
+
+DEFAULT_MINUTES = 60.0
+
+
+def _build(kind: type[Any], values: Mapping[str, Any]) -> Any:
+    known = {f.name: f for f in dataclasses.fields(kind)}
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ValueError(f"unknown setting {unknown[0]!r}")
+    defaults = kind()
+    for name, value in values.items():
+        wanted = getattr(defaults, name)
+        if isinstance(wanted, bool) != isinstance(value, bool) and wanted is not None:
+            raise ValueError(f"{name} cannot be {value!r}")
+        if isinstance(wanted, int | float) and not isinstance(value, int | float):
+            raise ValueError(f"{name} has to be a number, got {value!r}")
+        if isinstance(wanted, int) and not isinstance(value, int):
+            raise ValueError(f"{name} has to be a whole number, got {value!r}")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def list_recipes() -> list[TrainConfig]:
+    """The shipped recipes, smallest model first."""
+    recipes = [load_recipe(path.stem) for path in RECIPES.glob("*.toml")]
+    return sorted(recipes, key=lambda r: (r.model.resolution, r.name))
+
+
+def load_recipe(name: str) -> TrainConfig:
+    """A shipped recipe by name, or a recipe file by path. Raises UsageError."""
+    path = RECIPES / f"{name}.toml"
+    if not path.is_file():
+        path = Path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+        raise UsageError(f"there is no preset {name!r}; choose one of {known}, or give the path of a recipe file")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} is not a readable recipe: {error}") from error
+    return TrainConfig.from_dict({"name": path.stem} | values, where=str(path))

@@ -1,0 +1,91 @@
+"""How wrong a painting is. Painted and wanted pictures in, one number out. Always float32."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from training.augment import Pair
+from training.model import Painted
+
+WINDOW_SIGMA, WINDOW_TAPS = 1.5, 11
+"""Of the structural similarity, as Wang et al., IEEE TIP 13(4), 2004."""
+
+
+@dataclass(frozen=True, slots=True)
+class LossConfig:
+    """Weights of the parts; each part is a mean over pixels."""
+
+    pixel: float = 5.0
+    """L1."""
+    structure: float = 2.0
+    """DSSIM = (1 - SSIM) / 2, at full and half size."""
+    edges: float = 2.0
+    """L1 between Laplacians: pays for sharpness, which L1 alone averages away."""
+    mask: float = 1.0
+    """Binary cross-entropy of both masks."""
+    details: float = 2.0
+    """Extra weight of eyes and mouth: few pixels, most of the expression."""
+    surroundings: float = 0.1
+    """Weight of what is outside the face; it is never pasted."""
+
+
+def gaussian_window() -> Tensor:
+    """(11,) normalised taps."""
+    taps = [math.exp(-((i - WINDOW_TAPS // 2) ** 2) / (2 * WINDOW_SIGMA**2)) for i in range(WINDOW_TAPS)]
+    return torch.tensor(taps) / sum(taps)
+
+
+def blur(x: Tensor, window: Tensor) -> Tensor:
+    """Separable Gaussian, valid borders: 22 multiplications a pixel where the square window needs 121."""
+    channels, taps = x.shape[1], len(window)
+    window = window.to(x)
+    x = F.conv2d(x, window.view(1, 1, taps, 1).expand(channels, 1, taps, 1), groups=channels)
+    return F.conv2d(x, window.view(1, 1, 1, taps).expand(channels, 1, 1, taps), groups=channels)
+
+
+def dssim_map(a: Tensor, b: Tensor) -> Tensor:
+    """(N, C, R-10, R-10) structural dissimilarity of two (N, C, R, R) pictures in [0, 1]."""
+    window, channels = gaussian_window(), a.shape[1]
+    moments = blur(torch.cat([a, b, a * a, b * b, a * b], dim=1), window)
+    mean_a, mean_b, aa, bb, ab = torch.split(moments, channels, dim=1)
+    var_a, var_b, covariance = aa - mean_a**2, bb - mean_b**2, ab - mean_a * mean_b
+    c1, c2 = 0.01**2, 0.03**2
+    ssim: Tensor = ((2 * mean_a * mean_b + c1) * (2 * covariance + c2)) / (
+        (mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2)
+    )
+    return (1 - ssim) / 2
+
+
+def laplacian(x: Tensor) -> Tensor:
+    """(N, C, R-2, R-2) four-neighbour Laplacian."""
+    middle = x[..., 1:-1, 1:-1]
+    return x[..., :-2, 1:-1] + x[..., 2:, 1:-1] + x[..., 1:-1, :-2] + x[..., 1:-1, 2:] - 4 * middle
+
+
+def _trim(weights: Tensor, border: int) -> Tensor:
+    return weights[..., border:-border, border:-border]
+
+
+def _weighted(x: Tensor, weights: Tensor) -> Tensor:
+    return (x * weights).sum() / (weights.sum() * x.shape[1] + 1e-6)
+
+
+def side_loss(painted: Painted, input_mask: Tensor, pair: Pair, config: LossConfig) -> Tensor:
+    """The loss of one person's batch: picture inside its mask, painted mask, input mask."""
+    face, target = painted.face.float(), pair.targets
+    weights = config.surroundings + (1 - config.surroundings) * pair.masks + config.details * pair.details
+    loss = config.pixel * _weighted((face - target).abs(), weights)
+    loss = loss + config.edges * _weighted((laplacian(face) - laplacian(target)).abs(), _trim(weights, 1))
+    border = WINDOW_TAPS // 2
+    fine = _weighted(dssim_map(face, target), _trim(weights, border))
+    small = [F.avg_pool2d(x, 2) for x in (face, target, weights)]
+    coarse = _weighted(dssim_map(small[0], small[1]), _trim(small[2], border))
+    loss = loss + config.structure * (fine + coarse)
+    for mask, wanted in ((painted.mask, pair.masks), (input_mask, pair.input_masks)):
+        loss = loss + config.mask * F.binary_cross_entropy(mask.float().clamp(1e-4, 1 - 1e-4), wanted.clamp(0, 1))
+    return loss

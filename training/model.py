@@ -1,0 +1,208 @@
+"""The autoencoder: a shared encoder, a decoder per person, a head for the performer's mask. Batches in, pictures out.
+
+Note [Why a face moves over]
+    Encoder and code are shared, so a code has to say what both people have in common: pose, expression, light. Each
+    decoder knows one person. Showing a performer's code to the identity's decoder paints the identity doing what the
+    performer does.
+
+Note [Performer mask]
+    The mask of the *input* face may look at the input: it reads encoder maps at every scale, so it costs a
+    twentieth of a decoder and can follow a hair strand. The mask of the *painted* face is the decoder's fourth channel.
+
+Everything is NCHW, BGR, [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Side = Literal["identity", "performer"]
+SLOPE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Sizes of the networks. The bottleneck is `resolution / 2 ** len(encoder)` pixels wide."""
+
+    resolution: int = 128
+    """Side of the input and the output in pixels."""
+    encoder: tuple[int, ...] = (24, 64, 128, 256)
+    """Channels after each halving of the resolution."""
+    code_channels: int = 64
+    """Channels of the bottleneck map before and after the dense code."""
+    code: int = 256
+    """Length of the dense code: small enough that identity cannot hide in it."""
+    decoder: tuple[int, ...] = (192, 96, 64, 32)
+    """Channels at the bottleneck's size and after each doubling but the last."""
+    residuals: int = 1
+    """Residual blocks at each decoder size."""
+
+    def __post_init__(self) -> None:
+        if len(self.encoder) != len(self.decoder):
+            raise ValueError(f"{len(self.encoder)} halvings need as many doublings, got {len(self.decoder)}")
+        if self.resolution % 2 ** len(self.encoder):
+            raise ValueError(f"resolution {self.resolution} is not a multiple of {2 ** len(self.encoder)}")
+        if min(*self.encoder, *self.decoder, self.code, self.code_channels) < 1 or self.residuals < 0:
+            raise ValueError("every width must be at least 1")
+
+    @property
+    def bottleneck(self) -> int:
+        """Side of the smallest map in pixels."""
+        return int(self.resolution // 2 ** len(self.encoder))
+
+
+class Painted(NamedTuple):
+    """What a decoder paints."""
+
+    face: Tensor
+    """(N, 3, R, R) BGR in [0, 1]."""
+    mask: Tensor
+    """(N, 1, R, R) in [0, 1]: where the painted face is."""
+
+
+def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
+    nn.init.kaiming_normal_(conv.weight, a=SLOPE)
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # bias=True makes it a tensor
+    return conv
+
+
+def _act(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, SLOPE)
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions around a shortcut; starts as the identity, so that depth costs nothing at first."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.second = _conv(channels, channels), _conv(channels, channels)
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _act(x + self.second(_act(self.first(x))))
+
+
+class Up(nn.Module):
+    """3x3 convolution and pixel shuffle: twice the size. ICNR (arXiv:1707.02937): starts without a checkerboard."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = _conv(inputs, 4 * outputs)
+        with torch.no_grad():
+            self.conv.weight.copy_(self.conv.weight[::4].repeat_interleave(4, dim=0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.conv(x), 2)
+
+
+class Encoder(nn.Module):
+    """(N, 3, R, R) -> maps at every size, then the code as a (N, code_channels, r, r) map."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        widths = (3, *config.encoder)
+        kernels = [5] + [3] * (len(config.encoder) - 1)
+        self.halvings = nn.ModuleList(
+            _conv(a, b, kernel, stride=2) for a, b, kernel in zip(widths, widths[1:], kernels, strict=False)
+        )
+        self.residual = Residual(config.encoder[-1])
+        flat = config.code_channels * config.bottleneck**2
+        self.squeeze = _conv(config.encoder[-1], config.code_channels, 1)
+        self.to_code, self.from_code = nn.Linear(flat, config.code), nn.Linear(config.code, flat)
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        maps: list[Tensor] = []
+        for halve in self.halvings:
+            x = _act(halve(x))
+            maps.append(x)
+        x = self.squeeze(self.residual(x))
+        code = self.to_code(x.flatten(1))
+        return maps, _act(self.from_code(code)).view(x.shape)
+
+
+class Decoder(nn.Module):
+    """Code map -> one person's face and its mask."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        widths = config.decoder
+        self.entry = _conv(config.code_channels, widths[0])
+        self.blocks = nn.ModuleList(nn.Sequential(*(Residual(w) for _ in range(config.residuals))) for w in widths)
+        self.ups = nn.ModuleList(Up(a, b) for a, b in zip(widths, (*widths[1:], 4), strict=True))
+        with torch.no_grad():
+            self.ups[-1].conv.weight.mul_(0.1)  # type: ignore[union-attr, operator]  # start near grey
+
+    def forward(self, x: Tensor) -> Painted:
+        x = _act(self.entry(x))
+        for block, up in zip(self.blocks, self.ups, strict=True):
+            x = up(block(x))
+            if up is not self.ups[-1]:
+                x = _act(x)
+        x = torch.sigmoid(x.float())
+        return Painted(x[:, :3], x[:, 3:])
+
+
+class MaskHead(nn.Module):
+    """Encoder maps -> mask of the input face, see Note [Performer mask]."""
+
+    def __init__(self, config: ModelConfig, width: int = 16) -> None:
+        super().__init__()
+        self.inputs = nn.ModuleList(_conv(channels, width, 1) for channels in config.encoder)
+        self.merges = nn.ModuleList(_conv(width, width) for _ in config.encoder[1:])
+        self.exit = Up(width, 1)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        x = self.inputs[-1](maps[-1])
+        for level in range(len(maps) - 2, -1, -1):
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest") + self.inputs[level](maps[level])
+            x = _act(self.merges[level](x))
+        return torch.sigmoid(self.exit(x).float())
+
+
+class FaceAutoencoder(nn.Module):
+    """The whole model: `encode`, then `paint` as one of the two people."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoders = nn.ModuleDict({"identity": Decoder(config), "performer": Decoder(config)})
+        self.mask_head = MaskHead(config)
+
+    def forward(self, faces: Tensor, side: Side) -> tuple[Painted, Tensor]:
+        """Faces (N, 3, R, R) -> the painting by `side`'s decoder, and the mask (N, 1, R, R) of the faces given."""
+        maps, code = self.encoder(faces)
+        painted: Painted = self.decoders[side](code)
+        return painted, self.mask_head(maps)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of trained values."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def count_macs(config: ModelConfig) -> int:
+    """Multiply-accumulates of one swap (encoder, one decoder, mask head) at batch 1, measured on the real modules."""
+    total = 0
+
+    def tally(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal total
+        if isinstance(module, nn.Conv2d):
+            total += output[0].numel() * module.weight[0].numel()
+        elif isinstance(module, nn.Linear):
+            total += module.weight.numel()
+
+    model = FaceAutoencoder(config)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(tally)
+    with torch.no_grad():
+        model(torch.zeros(1, 3, config.resolution, config.resolution), "identity")
+    return total
