@@ -11,22 +11,26 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 
-from realtime.align import CropGeometry, align, full_face, invert, transform, whole_face
+from realtime.align import align, invert, transform
 from realtime.capture import open_source
 from realtime.detect import FaceFinder
 from realtime.errors import FacesetError, UsageError
+from realtime.files import explain
 from realtime.frame import Crop, Face, Frame, Points
-from training.faceset import FacesetWriter, check_target, file_sha256
+from training.extract_config import ExtractConfig, ExtractProgress, ExtractReport, SourceReport
 from training.faceset_index import SourceRecord
+from training.faceset_writer import FacesetWriter, check_target
 from training.looks import CutFinder, face_height_px, sharpness
 from training.pose import HeadPose, head_pose
+from training.untrusted import file_sha256
+
+__all__ = ["ExtractConfig", "ExtractProgress", "ExtractReport", "Finder", "SourceReport", "extract"]
 
 _log = logging.getLogger(__name__)
 
@@ -36,95 +40,6 @@ _MAX_MISFIT = 0.25
 """Meshes further from a head than this are no faces; rendered and real heads up to profile stay below 0.15."""
 _MIN_INSIDE = 0.5
 """Share of the mesh's points that must lie inside the frame."""
-_GEOMETRIES: dict[str, Callable[[int], CropGeometry]] = {"whole": whole_face, "full": full_face}
-
-
-@dataclass(frozen=True, slots=True)
-class ExtractConfig:
-    """How faces are taken out of videos."""
-
-    size: int = 256
-    """Side of the crops in pixels; stored crops are 1.25 times as large."""
-    coverage_kind: Literal["whole", "full"] = "whole"
-    """whole: forehead to chin with room around; full: brows to chin, for small models."""
-    fps: float | None = None
-    """Look at no more than so many frames a second; None: at every frame."""
-    every: int = 1
-    """Look at every n-th frame of those that `fps` leaves."""
-    max_faces: int = 1
-    """Faces taken from one frame; the one followed longest comes first."""
-    detector: str = "mediapipe"
-    min_native_px: float = 24.0
-    """Faces less high than this in the source, hairline to chin, are left out."""
-
-    def __post_init__(self) -> None:
-        """Raises UsageError for a setting that cannot work."""
-        if not 32 <= self.size <= 2048:
-            raise UsageError(f"crops are 32 to 2048 pixels wide, not {self.size}; give --size 256")
-        if self.coverage_kind not in _GEOMETRIES:
-            raise UsageError(f"there is no coverage kind {self.coverage_kind!r}; give whole or full")
-        if self.fps is not None and not 0 < self.fps <= 1000:
-            raise UsageError(f"cannot look at {self.fps} frames a second; give --fps a number above 0")
-        if self.every < 1 or self.max_faces < 1:
-            raise UsageError("'every' and 'max_faces' count from 1; give larger numbers")
-        if self.detector != "mediapipe":
-            raise UsageError(f"there is no detector {self.detector!r} in this version; give mediapipe")
-
-    @property
-    def geometry(self) -> CropGeometry:
-        """What the crops show."""
-        return _GEOMETRIES[self.coverage_kind](self.size)
-
-
-@dataclass(frozen=True, slots=True)
-class ExtractProgress:
-    """How far an extraction has come."""
-
-    source: str
-    """File name of the video that is read."""
-    frames_done: int
-    """Frames of it that were read."""
-    frames_total: int | None
-    """Frames that it probably has; None when it does not say."""
-    faces: int
-    """Faces in the set so far, from all videos."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceReport:
-    """What became of one video."""
-
-    name: str
-    frames_read: int
-    frames_searched: int
-    """Frames that `fps` and `every` left to look at."""
-    frames_with_face: int
-    """Of these, frames in which a face was found, taken or not."""
-    faces: int
-    """Faces taken into the set."""
-    left_out: dict[str, int]
-    """Faces found and not taken, by reason: too small, outside the frame, implausible."""
-    cuts: int
-    """Jump cuts."""
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class ExtractReport:
-    """What became of all videos."""
-
-    faceset: str
-    """Folder of the set."""
-    sha256: str
-    frames: int
-    """Frames looked at."""
-    faces: int
-    seconds: float
-    sources: tuple[SourceReport, ...]
-
-    def to_json(self) -> dict[str, object]:
-        """The report as plain values, ready for json.dump."""
-        return asdict(self)
 
 
 class Finder(Protocol):
@@ -154,8 +69,11 @@ def extract(
     if not videos:
         raise UsageError("there is no video to take faces from; name at least one")
     for video in videos:
-        if not video.exists():
-            raise UsageError(f"{video} does not exist; check the spelling")
+        try:
+            video.stat()
+        except (OSError, ValueError) as error:
+            why = explain(error, video) if isinstance(error, OSError) else f"{video!r} is no file name; check it"
+            raise UsageError(why) from error
     started_s = time.monotonic()
     reports: list[SourceReport] = []
     make_finder = open_finder or (lambda: FaceFinder(config.max_faces, detect_every=1))

@@ -16,6 +16,9 @@ from realtime.align import CropGeometry
 from realtime.errors import FacesetError
 
 SCHEMA = 1
+INDEX, LANDMARKS = "faceset.json", "landmarks.npy"
+"""Names of the two files beside the crops."""
+POINTS = 468
 LANDMARK_SET = "mediapipe-468"
 MAX_FACES = 200_000
 MAX_SOURCES = 10_000

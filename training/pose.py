@@ -78,10 +78,12 @@ def head_pose(landmarks: Points) -> HeadPose:
     if landmarks.ndim != 2 or landmarks.shape[1] != 3:
         raise ValueError(f"expected (N, 3) landmarks, got {landmarks.shape}")
     points = landmarks[RIGID].astype(np.float64)
+    if not np.isfinite(points).all():
+        raise ValueError("the points are not finite: no pose can be read")
     points -= points.mean(axis=0)
     square = float((points**2).sum())
-    if not math.isfinite(square) or square < 1e-9:
-        raise ValueError("the points coincide or are not finite: no pose can be read")
+    if square < 1e-9:
+        raise ValueError("the points coincide: no pose can be read")
     left, stretch, right = np.linalg.svd(points.T @ _HEAD)
     signs = np.array([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
     rotation = (left * signs) @ right
