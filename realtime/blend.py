@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from realtime.align import cut, invert, transform
+from realtime.dfm import Placement
 from realtime.frame import ImageU8, MaskF32, Matrix
 from realtime.infer import EngineOutput
 
@@ -49,7 +50,7 @@ class BlendSettings:
     colour_smoothing_s: float = 0.3
     """Time constant of the colour match, seconds; 0 follows every frame."""
     opacity: float = 1.0
-    """[0, 1]: 1 shows the identity, 0 the performer."""
+    """[0.5, 1]: 1 shows the identity alone; below one half the performer's own face would be published."""
     hull: bool = False
     """Also limit the mask to the face outline of the landmarks."""
     scale: float = 1.0
@@ -74,7 +75,7 @@ _RANGES = (
     ("feather", 0, 0.3),
     ("colour_strength", 0, 1),
     ("colour_smoothing_s", 0, 60),
-    ("opacity", 0, 1),
+    ("opacity", 0.5, 1),
     ("scale", 0.5, 1.5),
     ("shift_x", -0.5, 0.5),
     ("shift_y", -0.5, 0.5),
@@ -82,15 +83,23 @@ _RANGES = (
 
 
 class Blender:
-    """Blends the face of one performer into frames. Remembers the colour match; not thread-safe."""
+    """Blends the face of one performer into frames. Remembers the colour match; not thread-safe.
 
-    def __init__(self, settings: BlendSettings | None = None) -> None:
+    The user's scale and shift come on top of the `placement` that the model itself asks for.
+    """
+
+    def __init__(self, settings: BlendSettings | None = None, placement: Placement | None = None) -> None:
         self.settings = settings or BlendSettings()
+        self._placement = placement or Placement()
         self._colour = ColourMatch(self.settings.colour_smoothing_s)
 
     def reset(self) -> None:
         """Forget the colour match: another person, or a cut."""
         self._colour.reset()
+
+    def mask(self, output: EngineOutput, hull: MaskF32 | None = None) -> MaskF32:
+        """(R, R) in [0, 1]: where `blend` shows the identity. hull: (R, R) in [0, 1], a further mask in crop space."""
+        return combined_mask(output, self.settings, hull, self._place(output.face.shape[0]))
 
     def blend(
         self,
@@ -99,25 +108,33 @@ class Blender:
         crop_to_frame: Matrix,
         now_s: float,
         *,
+        mask: MaskF32 | None = None,
         crop: ImageU8 | None = None,
-        hull: MaskF32 | None = None,
     ) -> ImageU8:
         """A new image with the identity's face; outside the mask's rectangle it equals `image`, byte for byte.
 
-        image: (H, W, 3) BGR in [0, 255], not changed. output: finite, see Engine. crop_to_frame: (2, 3), where the
-        model's crop lies. now_s: any clock that goes with the frames. crop: (R, R, 3) the crop the model was given, cut
-        again when not at hand. hull: (R, R) in [0, 1], a further mask in crop space.
+        image: (H, W, 3) BGR in [0, 255], not changed, and given back as it is when the mask lies wholly outside.
+        output: finite, see Engine. crop_to_frame: (2, 3), where the model's crop lies. now_s: any clock that goes with
+        the frames. mask, crop: what `mask` answered and the crop the model was given, made again when not at hand.
         """
         settings, size = self.settings, output.face.shape[0]
-        place = placement(settings, size)
-        mask = combined_mask(output, settings, hull)
+        if mask is None:
+            mask = self.mask(output)
         face: FaceF32 = np.clip(output.face, 0, 1) * np.float32(255)
         if settings.colour == "match" and settings.colour_strength > 0:
             target = cut(image, invert(crop_to_frame), size).image if crop is None else crop
             face = self._colour.apply(face, target, mask, now_s, settings.colour_strength)
         if settings.opacity < 1:
-            mask *= np.float32(settings.opacity)
-        return paste(image, face, mask, crop_to_frame, compose(crop_to_frame, place))
+            mask = mask * np.float32(settings.opacity)
+        return paste(image, face, mask, crop_to_frame, compose(crop_to_frame, self._place(size)))
+
+    def _place(self, size: int) -> Matrix:
+        """Where crop pixels of the identity go in the performer's crop: scaled about the centre, then shifted."""
+        settings, own = self.settings, self._placement
+        scale = settings.scale * own.scale
+        rest = (1 - scale) * size / 2
+        shift_x, shift_y = (settings.shift_x + own.shift_x) * size, (settings.shift_y + own.shift_y) * size
+        return np.array([[scale, 0, rest + shift_x], [0, scale, rest + shift_y]])
 
 
 def compose(outer: Matrix, inner: Matrix) -> Matrix:
@@ -126,20 +143,18 @@ def compose(outer: Matrix, inner: Matrix) -> Matrix:
     return np.column_stack([linear, outer[:, :2] @ inner[:, 2] + outer[:, 2]])
 
 
-def placement(settings: BlendSettings, size: int) -> Matrix:
-    """Where crop pixels of the identity's face go in the performer's crop: scaled about the centre, then shifted."""
-    rest = (1 - settings.scale) * size / 2
-    scale, shift_x, shift_y = settings.scale, settings.shift_x * size, settings.shift_y * size
-    return np.array([[scale, 0, rest + shift_x], [0, scale, rest + shift_y]])
+def combined_mask(
+    output: EngineOutput, settings: BlendSettings, hull: MaskF32 | None = None, place: Matrix | None = None
+) -> MaskF32:
+    """(R, R) in [0, 1]: product of the masks, eroded, feathered, and zero along the crop's border.
 
-
-def combined_mask(output: EngineOutput, settings: BlendSettings, hull: MaskF32 | None = None) -> MaskF32:
-    """(R, R) in [0, 1]: product of the masks, eroded, feathered, and zero along the crop's border."""
+    place: (2, 3), moves the identity's mask before it meets the performer's.
+    """
     size = output.face.shape[0]
     theirs, ours = np.clip(output.performer_mask, 0, 1), np.clip(output.face_mask, 0, 1)
     window = _window(size, settings.feather)
-    if (settings.scale, settings.shift_x, settings.shift_y) != (1, 0, 0):
-        ours = np.asarray(cv2.warpAffine(ours * window, placement(settings, size), (size, size)), np.float32)
+    if place is not None and not np.array_equal(place, np.eye(2, 3)):
+        ours = np.asarray(cv2.warpAffine(ours * window, place, (size, size)), np.float32)
     mask = theirs * ours
     if hull is not None:
         mask *= hull
@@ -211,15 +226,15 @@ class ColourMatch:
 def paste(
     image: ImageU8, face: FaceF32, mask: MaskF32, crop_to_frame: Matrix, face_to_frame: Matrix | None = None
 ) -> ImageU8:
-    """A copy of `image` with `face` laid over it through `mask` (R, R) in [0, 1], zero on its border.
+    """A copy of `image` with `face` laid over it through `mask` (R, R) in [0, 1]; `image` itself if none of it shows.
 
     crop_to_frame places the mask, and the face too unless `face_to_frame` is given. Cubic, because the face was cut
     bilinearly and is blurred enough; a face that shrinks to less than half is averaged down first, or it would alias.
     """
-    out = image.copy()
     left, top, width, height = _rectangle(mask, crop_to_frame, image.shape[1], image.shape[0])
     if width <= 0 or height <= 0:
-        return out
+        return image
+    out = image.copy()
     to_region = np.array([[0, 0, left], [0, 0, top]], np.float64)
     mask_there = _warp(mask, crop_to_frame - to_region, (width, height), cv2.INTER_LINEAR)
     to_frame = crop_to_frame if face_to_frame is None else face_to_frame

@@ -9,7 +9,8 @@ limit; it must not point to other files; and its inputs and outputs must keep th
                  the identity's face [N, R, R, 3] and mask [N, R, R, 1]
 
 Models that liveswap exports carry their crop and their history as JSON under `liveswap.*` in the ONNX metadata; a model
-without them is looked at as DeepFaceLive would: coverage 2.2, y offset -0.08.
+without them is looked at as DeepFaceLive would: coverage 2.2, y offset -0.08. What decides how a face is seen must be
+right or the model is refused; a damaged note about its history only costs a warning.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from realtime.align import CropGeometry, whole_face
 from realtime.errors import ModelError
+from realtime.files import explain
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg, SessionOptions
@@ -35,7 +37,28 @@ SCHEMA = 1
 MAX_BYTES = 2 * 1024**3 - 1
 """A protobuf message cannot be larger, and with it no single-file ONNX model."""
 MIN_RESOLUTION, MAX_RESOLUTION = 16, 1024
+MAX_NOTE_CHARACTERS = 2**20
+"""A metadata value beyond this is not read."""
+MAX_FIELDS = 2_000_000
+"""More parts than any face model has (a large one: 3,000); a file made to keep the reader busy."""
+LANDMARKS = "mediapipe-468"
 _PREFIX = "liveswap."
+_DECISIVE = {"schema", "resolution", "coverage", "offset", "landmarks", "placement"}
+"""Entries that decide how a face is seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How the identity's face is laid over the performer's: two heads never fit the canonical face alike."""
+
+    scale: float = 1.0
+    shift_x: float = 0.0
+    shift_y: float = 0.0
+    """Right and down, as fractions of the crop's side."""
+
+    def __post_init__(self) -> None:
+        if not 0.8 <= self.scale <= 1.25 or not max(abs(self.shift_x), abs(self.shift_y)) <= 0.2:
+            raise ValueError(f"placement {self.scale}, {self.shift_x}, {self.shift_y} is out of range")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +79,7 @@ class Dfm:
     """Names of the performer's mask, the identity's face and the identity's mask, in this order."""
     geometry: CropGeometry
     """What the crop shows; `size` is R."""
+    placement: Placement = Placement()
     card: Mapping[str, Any] = field(default_factory=dict)
     """The decoded `liveswap.*` metadata without the prefix; empty for a community model."""
 
@@ -86,27 +110,30 @@ def open_dfm(
     data = _read(path)
     _refuse_references(path, data)
     session = _open_session(path, data, options, providers)
-    return _describe(path, data, session), session
+    try:
+        return _describe(path, data, session), session
+    except UnicodeDecodeError as error:
+        raise _refuse(path, "has names that are not text") from error
 
 
 def _read(path: Path) -> bytes:
     try:
-        if not path.exists():
-            raise ModelError(f"the model {path} does not exist; check the path given with --model")
-        if not path.is_file():
-            raise ModelError(f"the model {path} is not a file; give the path of one .dfm file")
-        size = path.stat().st_size
-        if size == 0:
-            raise ModelError(f"the model {path} is empty; copy or download it again")
-        if size > MAX_BYTES:
-            raise ModelError(
-                f"the model {path} has {size / 1024**3:.1f} GiB, more than ONNX allows in one file; give a .dfm"
-            )
-        return path.read_bytes()
+        if path.is_dir():
+            raise ModelError(f"the model {path} is a folder; give the path of one .dfm file")
+        if path.exists() and not path.is_file():
+            raise ModelError(f"the model {path} is a device or a pipe; give the path of one .dfm file")
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            data = b"" if size > MAX_BYTES else file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ModelError(
-            f"the model {path} cannot be read ({error.strerror or error}); check its permissions"
-        ) from error
+        raise ModelError(f"the model cannot be read: {explain(error, path)}") from error
+    except ValueError as error:
+        raise ModelError(f"the model {str(path)!r} is no path ({error}); give the path of one .dfm file") from error
+    if max(size, len(data)) > MAX_BYTES:
+        raise ModelError(f"the model {path} is larger than ONNX allows for one file (2 GiB); give a .dfm file")
+    if not data:
+        raise ModelError(f"the model {path} is empty; copy or download it again")
+    return data
 
 
 def _open_session(path: Path, data: bytes, options: SessionOptions, providers: Sequence[str]) -> InferenceSession:
@@ -116,13 +143,15 @@ def _open_session(path: Path, data: bytes, options: SessionOptions, providers: S
     try:
         return InferenceSession(data, sess_options=options, providers=list(providers))
     except Exception as error:  # ONNX Runtime's errors have no common base
-        reason = str(error)
-        if "not a registered function/op" in reason or "not a registered" in reason:
-            why = "needs operators that plain ONNX Runtime does not have; export it without custom operators"
+        reason = " ".join(str(error).split())
+        if "not a registered function/op" in reason:
+            why = "needs operators that ONNX Runtime does not have; export it again without custom operators"
+        elif "IR version" in reason or "under development" in reason:
+            why = "is written in a newer ONNX than this ONNX Runtime reads; update onnxruntime"
         elif "INVALID_PROTOBUF" in reason or "No graph was found" in reason:
             why = "is not an ONNX file; give a .dfm made by liveswap or DeepFaceLab"
         else:
-            why = f"cannot be loaded by ONNX Runtime ({' '.join(reason.split())[:200]}); export it again"
+            why = f"cannot be loaded ({reason[:200]}); export or download it again"
         raise ModelError(f"the model {path} {why}") from error
 
 
@@ -131,6 +160,7 @@ def _describe(path: Path, data: bytes, session: InferenceSession) -> Dfm:
     resolution = _resolution(path, face)
     outputs = _outputs(path, session.get_outputs(), resolution)
     card = _card(path, session.get_modelmeta().custom_metadata_map)
+    geometry, placement = _view(path, card, resolution)
     return Dfm(
         path=path,
         sha256=hashlib.sha256(data).hexdigest(),
@@ -140,13 +170,14 @@ def _describe(path: Path, data: bytes, session: InferenceSession) -> Dfm:
         face_input=face.name,
         morph_input=morph.name if morph else None,
         outputs=outputs,
-        geometry=_geometry(path, card, resolution),
+        geometry=geometry,
+        placement=placement,
         card=card,
     )
 
 
-def _refuse(path: Path, why: str) -> ModelError:
-    return ModelError(f"the model {path} {why}; give a .dfm that keeps the DeepFaceLive contract")
+def _refuse(path: Path, why: str, remedy: str = "give a .dfm that keeps the DeepFaceLive contract") -> ModelError:
+    return ModelError(f"the model {path} {why}; {remedy}")
 
 
 def _inputs(path: Path, inputs: Sequence[NodeArg]) -> tuple[NodeArg, NodeArg | None]:
@@ -200,28 +231,44 @@ def _outputs(path: Path, outputs: Sequence[NodeArg], resolution: int) -> tuple[s
 def _card(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     card: dict[str, Any] = {}
     for key, text in metadata.items():
-        if key.startswith(_PREFIX):
-            try:
-                card[key.removeprefix(_PREFIX)] = json.loads(text)
-            except (ValueError, RecursionError) as error:
-                raise _refuse(path, f"carries {key} that is not JSON") from error
+        name = key.removeprefix(_PREFIX)
+        if name == key:
+            continue
+        try:
+            if len(text) > MAX_NOTE_CHARACTERS:
+                raise ValueError("too long")
+            card[name] = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            if name in _DECISIVE:
+                raise _refuse(path, f"carries a damaged {key}", "export it again") from error
+            log.warning("the model %s carries a damaged %s, which is left out", path, key)
     return card
 
 
-def _geometry(path: Path, card: Mapping[str, Any], resolution: int) -> CropGeometry:
-    default = whole_face(resolution)
-    if not card:
-        return default
+def _view(path: Path, card: Mapping[str, Any], resolution: int) -> tuple[CropGeometry, Placement]:
     schema = card.get("schema", SCHEMA)
     if not isinstance(schema, int) or schema > SCHEMA:
-        raise ModelError(f"the model {path} was written by a newer liveswap (schema {schema}); update liveswap")
+        raise _refuse(path, f"was written by a newer liveswap (schema {str(schema)[:20]})", "update liveswap")
+    for name, expected in (("landmarks", LANDMARKS), ("resolution", resolution)):
+        if card.get(name, expected) != expected:
+            raise _refuse(path, f"claims {name} {str(card[name])[:40]} but has {expected}", "export it again")
+    default = whole_face(resolution)
     try:
-        offset_x, offset_y = card.get("offset", (default.offset_x, default.offset_y))
-        if card.get("resolution", resolution) != resolution:
-            raise ValueError(f"resolution {card['resolution']} is not the graph's {resolution}")
-        return CropGeometry(resolution, float(card.get("coverage", default.coverage)), float(offset_x), float(offset_y))
-    except (TypeError, ValueError) as error:
-        raise _refuse(path, f"carries an unusable crop geometry ({error})") from error
+        (coverage,) = _numbers([card.get("coverage", default.coverage)], 1)
+        offset_x, offset_y = _numbers(card.get("offset", [default.offset_x, default.offset_y]), 2)
+        scale, shift_x, shift_y = _numbers(card.get("placement", [1, 0, 0]), 3)
+        return CropGeometry(resolution, coverage, offset_x, offset_y), Placement(scale, shift_x, shift_y)
+    except ValueError as error:
+        raise _refuse(path, f"carries a crop that cannot be ({error})", "export it again") from error
+
+
+def _numbers(values: object, count: int) -> list[float]:
+    if not isinstance(values, list) or len(values) != count:
+        raise ValueError(f"expected {count} numbers, got {str(values)[:60]}")
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e6:
+            raise ValueError(f"expected {count} numbers, got {str(values)[:60]}")
+    return [float(value) for value in values]
 
 
 # Where tensors hide inside an ONNX protobuf: message -> field number -> message of that field.
@@ -239,11 +286,14 @@ _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 
 def _refuse_references(path: Path, data: bytes) -> None:
     """Raise ModelError for a tensor that is kept in another file: opening a model must never open a second file."""
-    pending = [("model", memoryview(data))]
+    pending, seen = [("model", memoryview(data))], 0
     try:
         while pending:
             kind, message = pending.pop()
             for number, value in _fields(message):
+                seen += 1
+                if seen > MAX_FIELDS:
+                    raise _refuse(path, "has more parts than a face model can have")
                 if kind == "tensor" and number in (_EXTERNAL_DATA, _DATA_LOCATION) and value:
                     raise _refuse(path, "keeps its weights in another file")
                 inner = _TENSORS_IN.get(kind, {}).get(number)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import cv2
+import numpy as np
 
-from realtime.align import CropGeometry, SteadySimilarity, cut, frame_to_crop
+from realtime.align import CropGeometry, SteadySimilarity, cut, frame_to_crop, invert, transform
 from realtime.blend import Blender, BlendSettings
-from realtime.frame import Face, Frame
+from realtime.frame import Crop, Face, Frame, MaskF32
 from realtime.infer import DEFAULT_MORPH, Engine, EngineOutput
+from realtime.landmarks import OVAL, face_hull
+
+MEMORY_S = 0.5
+"""After a longer gap, or a step back in time, the smoothing of crop and colour starts anew."""
+SMALLEST_SWAP = 0.1
+"""A mask that covers less of the face than this does not hide the performer: the frame counts as not swapped."""
+SMALLEST_CROP_PX, LARGEST_CROP = 8, 8
+"""A crop narrower than this, or than so many frames, comes from landmarks that make no face."""
 
 
 class Finder(Protocol):
@@ -34,18 +43,20 @@ class SwapResult:
     frame: Frame
     """The swapped frame, or the untouched input when `swapped` is False."""
     faces: tuple[Face, ...]
-    """All faces in view, the swapped one first."""
+    """All faces in view; when `swapped`, the first is the one that was swapped."""
     swapped: bool
     miss: str | None = None
     """Why nothing was swapped, in a few words; None when `swapped`."""
     stages_ms: dict[str, float] = field(default_factory=dict)
-    """Milliseconds in detect, align, infer, blend, as far as the frame came."""
+    """Milliseconds in detect, align, infer and blend, as far as the frame came."""
 
 
 class FaceSwapper:
-    """Swaps the face of one performer, frame by frame. Owns the finder and the engine: close() closes both.
+    """Swaps the face of one performer, frame by frame. Owns the finder and the engine; not thread-safe.
 
-    With several faces in view it keeps to the one it swapped last, as long as that one is followed.
+    With several faces in view it keeps to the one it swapped last, as long as that one is followed. `geometry`
+    overrides what the model says about its crop; the size stays the model's. `live` tells which time of a frame counts
+    for smoothing: when it was captured, or its place in the file. Without `smooth` every frame stands alone.
     """
 
     def __init__(
@@ -59,10 +70,12 @@ class FaceSwapper:
         geometry: CropGeometry | None = None,
         live: bool = False,
     ) -> None:
+        if not 0 <= morph <= 1:
+            raise ValueError(f"morph must lie in [0, 1], got {morph}")
         self._finder, self._engine = finder, engine
         self._morph, self._smooth, self._live = morph, smooth, live
         self._geometry = (geometry or engine.dfm.geometry).resized(engine.dfm.resolution)
-        self._blender = Blender(blend)
+        self._blender = Blender(blend, engine.dfm.placement)
         self._steady = SteadySimilarity(self._geometry.size)
         self._track_id: int | None = None
         self._last_s = 0.0
@@ -73,57 +86,82 @@ class FaceSwapper:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def swap(self, frame: Frame) -> SwapResult:
-        """Swap the face in one frame. What fails in the engine is raised; what is wrong with the picture is a miss."""
-        stages: dict[str, float] = {}
-        clock = time.perf_counter()
-
-        def done(stage: str) -> None:
-            nonlocal clock
-            now = time.perf_counter()
-            stages[stage], clock = (now - clock) * 1e3, now
-
-        faces = self._chosen_first(self._finder.find(frame))
-        done("detect")
-        if not faces:
-            return SwapResult(frame, (), False, "no face", stages)
-        now_s = frame.captured_s if self._live else frame.pts_s
-        self._follow(faces[0], now_s)
-        try:
-            matrix = frame_to_crop(faces[0].landmarks, self._geometry)
-        except ValueError:
-            return SwapResult(frame, faces, False, "degenerate landmarks", stages)
-        if self._smooth:
-            matrix = self._steady(matrix, now_s)
-        crop = cut(frame.image, matrix, self._geometry.size)
-        done("align")
-        output = self._engine.run(crop.image, self._morph)
-        done("infer")
-        flaw = _flaw(output)
-        if flaw:
-            return SwapResult(frame, faces, False, flaw, stages)
-        image = self._blender.blend(frame.image, output, crop.crop_to_frame, now_s, crop=crop.image)
-        done("blend")
-        return SwapResult(frame.with_image(image), faces, True, None, stages)
+    @property
+    def provider(self) -> str:
+        """What runs the model, as the engine says."""
+        return self._engine.provider
 
     def close(self) -> None:
         """Close the finder and the engine; safe to call twice."""
-        self._finder.close()
-        self._engine.close()
+        try:
+            self._finder.close()
+        finally:
+            self._engine.close()
 
-    def _chosen_first(self, faces: Sequence[Face]) -> tuple[Face, ...]:
+    def swap(self, frame: Frame) -> SwapResult:
+        """Swap the face in one frame. What fails in a room is raised; what is wrong with the picture is a miss."""
+        clock = _Stopwatch()
+        faces = self._chosen_first(self._finder.find(frame))
+        clock.lap("detect")
+        if not faces:
+            return SwapResult(frame, (), False, "no face", clock.laps_ms)
+        now_s = frame.captured_s if self._live else frame.pts_s
+        crop = self._align(frame, faces[0], now_s)
+        clock.lap("align")
+        if crop is None:
+            return SwapResult(frame, faces, False, "the landmarks make no face", clock.laps_ms)
+        output = self._engine.run(crop.image, self._morph)
+        clock.lap("infer")
+        if not _finite(output):
+            return SwapResult(frame, faces, False, "the model's answer is not finite", clock.laps_ms)
+        mask = self._mask(faces[0], crop, output)
+        if mask is None:
+            return SwapResult(frame, faces, False, "the mask does not cover the face", clock.laps_ms)
+        image = self._blender.blend(frame.image, output, crop.crop_to_frame, now_s, mask=mask, crop=crop.image)
+        clock.lap("blend")
+        if image is frame.image:
+            return SwapResult(frame, faces, False, "the face lies outside the picture", clock.laps_ms)
+        return SwapResult(frame.with_image(image), faces, True, None, clock.laps_ms)
+
+    def _chosen_first(self, faces: list[Face]) -> tuple[Face, ...]:
         return tuple(sorted(faces, key=lambda face: face.track_id != self._track_id))
 
-    def _follow(self, face: Face, now_s: float) -> None:
-        if face.track_id != self._track_id or not 0 <= now_s - self._last_s <= 0.5:
+    def _align(self, frame: Frame, face: Face, now_s: float) -> Crop | None:
+        """The crop of `face`, kept still over time; None for landmarks that make no face."""
+        if face.track_id != self._track_id or not 0 <= now_s - self._last_s <= MEMORY_S:
             self._steady.reset()
             self._blender.reset()
         self._track_id, self._last_s = face.track_id, now_s
+        try:
+            matrix = frame_to_crop(face.landmarks, self._geometry)
+        except ValueError:
+            return None
+        side_px = self._geometry.size / math.hypot(matrix[0, 0], matrix[1, 0])
+        if not SMALLEST_CROP_PX <= side_px <= LARGEST_CROP * max(frame.image.shape):
+            return None
+        if self._smooth:
+            matrix = self._steady(matrix, now_s)
+        return cut(frame.image, matrix, self._geometry.size)
+
+    def _mask(self, face: Face, crop: Crop, output: EngineOutput) -> MaskF32 | None:
+        """Where the identity will be seen, (R, R); None when that leaves the performer's face uncovered."""
+        size = self._geometry.size
+        mesh = transform(invert(crop.crop_to_frame), face.landmarks).astype(np.float32)
+        hull = face_hull(mesh, size, size) * np.float32(1 / 255) if self._blender.settings.hull else None
+        mask = self._blender.mask(output, hull)
+        outline_px = min(cv2.contourArea(mesh[list(OVAL)]), mask.size)
+        return mask if float(mask.sum()) >= SMALLEST_SWAP * outline_px else None
 
 
-def _flaw(output: EngineOutput) -> str | None:
-    if not all(cv2.checkRange(each) for each in (output.face, output.face_mask, output.performer_mask)):
-        return "the model's answer is not finite"
-    if float((output.face_mask * output.performer_mask).mean()) < 0.02:
-        return "the model's mask is empty"
-    return None
+def _finite(output: EngineOutput) -> bool:
+    return all(cv2.checkRange(each) for each in (output.face, output.face_mask, output.performer_mask))
+
+
+class _Stopwatch:
+    def __init__(self) -> None:
+        self._last_s = time.perf_counter()
+        self.laps_ms: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        now_s = time.perf_counter()
+        self.laps_ms[stage], self._last_s = (now_s - self._last_s) * 1e3, now_s
