@@ -7,12 +7,21 @@ from numpy.typing import NDArray
 
 from realtime.actors.identity import FaceShape, Identity, Rgb
 
-_SKINS = ((244, 212, 194), (232, 190, 168), (214, 166, 138), (190, 140, 110), (156, 108, 82), (118, 80, 60), (88, 60, 48))
+_SKINS = (
+    (244, 212, 194),
+    (232, 190, 168),
+    (214, 166, 138),
+    (190, 140, 110),
+    (156, 108, 82),
+    (118, 80, 60),
+    (88, 60, 48),
+)
 """From light to dark."""
-_HAIRS = ((206, 168, 110), (150, 66, 34), (128, 88, 56), (96, 60, 38), (62, 42, 30), (30, 24, 22))
+_HAIRS = ((196, 160, 108), (138, 72, 42), (128, 88, 56), (96, 60, 38), (62, 42, 30), (30, 24, 22))
 """From blond and red to black."""
 _EYES = ((96, 124, 150), (104, 120, 124), (84, 128, 84), (110, 84, 46), (72, 44, 24), (44, 28, 18))
 """From blue and green to dark brown."""
+_WARMER = np.array([1.0, 0.0, -1.2])
 _GREY = np.array([150.0, 148.0, 146.0])
 _LIP_RED = np.array([176.0, 66.0, 72.0])
 
@@ -28,12 +37,12 @@ def random_identity(seed: int) -> Identity:
     rng = np.random.default_rng([seed, 0xAC7])
     darkness = float(rng.uniform())
     rugged = float(rng.uniform())
-    skin = _ramp(_SKINS, darkness) + rng.normal(0, 4, 3)
-    hair = _ramp(_HAIRS, np.clip(darkness * 0.9 + rng.normal(0.25, 0.3), 0, 1)) + rng.normal(0, 5, 3)
+    skin = _ramp(_SKINS, darkness) + rng.normal(0, 1.5, 3) + rng.normal(0, 4) * _WARMER
+    hair = _ramp(_HAIRS, np.clip(1.3 * darkness + rng.normal(0.2, 0.3), 0, 1)) + rng.normal(0, 3, 3)
     grey = rng.uniform(0.5, 1) if rng.uniform() < 0.15 else 0.0
     brows = hair * rng.uniform(0.6, 0.95) * (1 - 0.2 * grey)
     hair = hair + (_GREY + rng.normal(0, 18) - hair) * grey
-    eyes = _ramp(_EYES, np.clip(darkness + rng.normal(0.15, 0.3), 0, 1)) + rng.normal(0, 6, 3)
+    eyes = _ramp(_EYES, np.clip(1.2 * darkness + rng.normal(0.15, 0.3), 0, 1)) + rng.normal(0, 6, 3)
     lips = skin * 0.92 + (_LIP_RED * (1.05 - 0.45 * darkness) - skin * 0.92) * rng.uniform(0.35, 0.8)
     long_hair = rng.uniform() < 0.85 - 0.75 * rugged
     return Identity(
@@ -43,7 +52,7 @@ def random_identity(seed: int) -> Identity:
         brows=_rgb(brows),
         eyes=_rgb(eyes),
         hair=_rgb(hair),
-        cloth=_rgb(rng.uniform(30, 170, 3)),
+        cloth=_rgb(rng.uniform(30, 150) + rng.uniform(-40, 40, 3)),
         hair_streaks=_rgb(hair * rng.uniform(1.1, 1.6)),
         hair_style="long" if long_hair else "short",
         parting=float(rng.uniform(-0.5, 0.5)),

@@ -1,4 +1,4 @@
-"""Films a swap with a known answer. A Scene in, one SwapFrame a frame out: the performer, and the same moment swapped."""
+"""Films a swap with a known answer. A Scene in; each frame of the performer, and the same moment swapped, out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import cv2
 
 from realtime.actors.actor import Actor
 from realtime.actors.identity import ADA, BO, Identity
-from realtime.actors.motion import Pose, motion
+from realtime.actors.motion import motion
+from realtime.actors.pose import Pose
 from realtime.actors.render import Renderer, Rendering
 from realtime.errors import SourceError
 
@@ -131,6 +132,8 @@ def render_clip(scene: Scene, workers: int = 2) -> Iterator[SwapFrame]:
         while waiting:
             yield waiting.popleft().result()
     except BrokenProcessPool as error:
-        raise SourceError("a process that renders the actors died; render with workers=1, or free some memory") from error
+        raise SourceError(
+            "a process that renders the actors died; render with workers=1, or free some memory"
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

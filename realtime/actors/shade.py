@@ -1,0 +1,86 @@
+"""Turns triangles into a picture. Projected, lit vertices in; supersampled pixels out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from realtime.actors.numerics import F32, Ints
+from realtime.actors.raster import Coverage
+from realtime.frame import ImageU8
+
+_F4 = np.float32
+_BLOCK_PX = 16384
+"""Pixels that are shaded at a time: few enough for the cache, many enough for numpy."""
+_ATTRIBUTES = 6
+
+
+class Surface(NamedTuple):
+    """What is interpolated over a triangle."""
+
+    uv: F32
+    """(V, 2) texture pixels."""
+    diffuse: F32
+    """(V, 3) BGR light, linear, 1 being white."""
+    highlight: F32
+    """(V,) strength, linear."""
+
+
+def shade(
+    picture: ImageU8, coverage: Coverage, faces: Ints, surface: Surface, texture: ImageU8, highlight_colour: F32
+) -> ImageU8:
+    """A copy of `picture` (H, W, 3) with the covered pixels painted; `texture` is (h, w, 4) BGR and gloss.
+
+    Texture values are squared into linear light, lit, compressed and brought back by a square root.
+    """
+    height, width = picture.shape[:2]
+    origin = np.array([width / 2 - 0.5, height / 2 - 0.5], _F4)
+    planes = _attribute_planes(coverage, faces, surface, origin)
+    pixels = np.flatnonzero(coverage.triangle >= 0)
+    triangle = coverage.triangle[pixels].astype(np.intp)
+    column = np.tile(np.arange(width, dtype=_F4) - origin[0], height)
+    row = np.repeat(np.arange(height, dtype=_F4) - origin[1], width)
+    channels = [channel.ravel() for channel in cv2.split(picture)]
+    with np.errstate(invalid="ignore"):
+        for start in range(0, len(pixels), _BLOCK_PX):
+            block = pixels[start : start + _BLOCK_PX]
+            plane = np.take(planes, triangle[start : start + _BLOCK_PX], axis=1)
+            values = plane[:_ATTRIBUTES]
+            values += plane[_ATTRIBUTES : 2 * _ATTRIBUTES] * column[block]
+            values += plane[2 * _ATTRIBUTES :] * row[block]
+            texel = cv2.remap(texture, values[:1], values[1:2], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            albedo = texel[0].T.astype(_F4)
+            light = albedo[:3] * albedo[:3]
+            light *= values[2:5]
+            light += albedo[3] * values[5] * highlight_colour[:, None]
+            compression = light * _F4(0.18)
+            compression += 1
+            light /= compression
+            levels = cv2.convertScaleAbs(np.sqrt(light, out=light), alpha=255)
+            for channel, level in zip(channels, levels, strict=True):
+                channel[block] = level
+    return np.asarray(cv2.merge(channels), np.uint8).reshape(height, width, 3)
+
+
+def _attribute_planes(coverage: Coverage, faces: Ints, surface: Surface, origin: NDArray[np.float32]) -> F32:
+    """(18, K): six attributes at `origin` (x, y in pixels), their change per pixel to the right, and per pixel down."""
+    attributes = np.empty((len(surface.uv), _ATTRIBUTES), _F4)
+    attributes[:, :2] = surface.uv
+    attributes[:, 2:5] = surface.diffuse
+    attributes[:, 5] = surface.highlight
+    attributes[:, 2:5] *= _F4(255**-2)  # the texture is squared in [0, 255]
+    attributes[:, 5] /= 255
+    at_corner = attributes[faces[coverage.drawn]]
+    corners = coverage.corners
+    side_1, side_2 = corners[:, 1, :2] - corners[:, 0, :2], corners[:, 2, :2] - corners[:, 0, :2]
+    rise_1, rise_2 = at_corner[:, 1] - at_corner[:, 0], at_corner[:, 2] - at_corner[:, 0]
+    inverse_area = (1 / (side_1[:, 0] * side_2[:, 1] - side_1[:, 1] * side_2[:, 0]))[:, None]
+    per_x = (rise_1 * side_2[:, 1:] - rise_2 * side_1[:, 1:]) * inverse_area
+    per_y = (rise_2 * side_1[:, :1] - rise_1 * side_2[:, :1]) * inverse_area
+    to_origin = origin + _F4(0.5)
+    across, down = to_origin[0] - corners[:, 0, :1], to_origin[1] - corners[:, 0, 1:2]
+    at_origin = at_corner[:, 0] + per_x * across + per_y * down
+    return np.ascontiguousarray(np.concatenate([at_origin, per_x, per_y], 1).T)
