@@ -46,20 +46,27 @@ EXTRAS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0 when done, 1 after a failure while running, 2 after a mistake in the call."""
-    debug = "--debug" in (sys.argv[1:] if argv is None else argv)
+    try:
+        code = _run_command(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read our output has gone, for example `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run_command(argv: Sequence[str]) -> int:
     try:
         args = build_parser().parse_args(argv)
         with _log_lines(args.verbose, args.quiet):
             code: int = args.command(args, Screen(args.quiet, json_on_stdout=args.json == "-"))
-        sys.stdout.flush()
-        return code
+            return code
     except SystemExit as done:  # argparse, after --help and --version
         return int(done.code or 0)
-    except BrokenPipeError:  # whoever read our output has gone, for example `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except BrokenPipeError:
+        raise
     except (KeyboardInterrupt, Exception) as error:
-        if debug:
+        if "--debug" in argv:
             traceback.print_exc()
         sentence, code = _explain(error)
         print(f"liveswap: {' '.join(sentence.split())}", file=sys.stderr)
@@ -234,6 +241,8 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         print(f"liveswap: {record.levelname.lower()}: {record.getMessage()}", file=sys.stderr, flush=True)
+        if record.exc_info and self.level <= logging.DEBUG:
+            traceback.print_exception(record.exc_info[1])
 
 
 @contextlib.contextmanager
@@ -373,10 +382,12 @@ def _run(args: argparse.Namespace, screen: Screen) -> int:
     from realtime.guard import Guard, OnMiss
     from realtime.infer import open_engine
     from realtime.pipeline import run_pipeline
-    from realtime.sinks import open_sink
+    from realtime.sinks import check_sink, open_sink
     from realtime.swap import FaceSwapper
 
     config = _live_config(args)
+    for spec in config.sinks:
+        check_sink(spec)
     model = read_dfm(config.model)
     _show_card(model, screen)
     geometry = _geometry(model, config, args)
@@ -399,7 +410,7 @@ def _run(args: argparse.Namespace, screen: Screen) -> int:
             lambda: open_source(config.source),
             swapper,
             [functools.partial(open_sink, spec) for spec in config.sinks],
-            guard_factory=lambda: Guard(OnMiss(config.on_miss), config.hold_ms, live=live),
+            guard_factory=lambda info: Guard(OnMiss(config.on_miss), config.hold_ms, live=info.live),
             lossless=not live,
             badge=config.badge,
             on_progress=lambda now: meter.update(
@@ -415,10 +426,12 @@ def _run(args: argparse.Namespace, screen: Screen) -> int:
 def _live_config(args: argparse.Namespace) -> LiveConfig:
     """Defaults, then --config, then the flags."""
     from realtime.config import load_config
+    from realtime.guard import Guard, OnMiss
 
     flags = _given(args, "model", "source", "sinks", "on_miss", "hold_ms", "badge", "morph", "coverage", "threads")
     config = load_config(args.config, flags)
     try:
+        Guard(OnMiss(config.on_miss), config.hold_ms)
         blend = replace(config.blend, **_given(args, "colour", "colour_strength", "erode", "feather", "opacity"))
     except ValueError as error:
         raise UsageError(f"{error}; see liveswap run --help") from error

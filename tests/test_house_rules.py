@@ -90,7 +90,7 @@ def test_print_belongs_to_the_front_door() -> None:
 
 
 def test_every_module_says_what_it_is_for() -> None:
-    assert not [str(path.relative_to(ROOT)) for path in python_files() if not ast.get_docstring(parsed(path))]
+    assert not [str(path.relative_to(ROOT)) for path in product_files() if not ast.get_docstring(parsed(path))]
 
 
 def test_no_path_of_one_machine_is_in_the_tree() -> None:
@@ -100,8 +100,9 @@ def test_no_path_of_one_machine_is_in_the_tree() -> None:
 
 def test_the_map_names_every_room() -> None:
     drawn = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
-    rooms = [path for path in product_files() if not path.name.startswith("_")]
-    assert not [str(path.relative_to(ROOT)) for path in rooms if path.name not in drawn]
+    folders = {f"{path.parent.name}/" for path in product_files() if path.parent.parent != ROOT and path.parent != ROOT}
+    rooms = {path.name for path in product_files() if path.parent.parent == ROOT and not path.name.startswith("_")}
+    assert not [name for name in sorted(folders | rooms) if name not in drawn]
 
 
 def test_every_base_and_extra_dependency_of_make_setup_is_pinned() -> None:

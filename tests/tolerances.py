@@ -1,0 +1,5 @@
+"""What counts as equal, close or quick enough. One name for each comparison, with its reason."""
+
+FRONT_DOOR_START_S = 0.2
+"""Importing the front door and building its parser: 0.05 s of processor time. The bound leaves room for a slow machine
+and still catches one heavy import (numpy alone takes 0.1 s, OpenCV 0.2 s, torch 2 s)."""
