@@ -1,69 +1,139 @@
-"""What a live run was asked to do, as one frozen value: defaults <- TOML file <- flags."""
+"""What a live run was asked to do. Defaults, a TOML file and flags in, one frozen LiveConfig out.
+
+The TOML file has the names of the fields below, and a table for the blend:
+
+    model = "ada.dfm"
+    source = "call.mp4"
+    sinks = ["swapped.mp4"]
+
+    [blend]
+    feather = 0.05
+"""
 
 from __future__ import annotations
 
+import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from realtime.blend import BlendSettings
 from realtime.errors import UsageError
+from realtime.files import explain
+from realtime.infer import DEFAULT_MORPH
 
-ON_MISS = ("hold", "blur", "slate", "pass")
+MissPolicy = Literal["hold", "blur", "slate", "pass"]
+MAX_TOML_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class LiveConfig:
-    """Settings of `liveswap run`."""
+    """Settings of a live run. Raises ValueError for a value that cannot work."""
 
     model: Path
     """The .dfm file."""
     source: str = "pattern"
     """Where frames come from: a path or `pattern`."""
     sinks: tuple[str, ...] = ("null",)
-    """Where frames go."""
-    on_miss: str = "hold"
-    """What is published when no swap is at hand: hold, blur, slate or pass."""
+    """Where frames go: paths or `null`."""
+    on_miss: MissPolicy = "hold"
+    """What is published when no swap is at hand; pass publishes the performer's own face."""
     hold_ms: float = 250.0
     """How long the last swap stands in, milliseconds."""
-    morph: float = 0.75
-    """[0, 1], for models that take it."""
+    morph: float = DEFAULT_MORPH
+    """[0, 1]: how much of the identity, for models that take it."""
     coverage: float | None = None
-    """Overrides the model's coverage."""
+    """Overrides the model's coverage, see CropGeometry."""
     offset: tuple[float, float] | None = None
-    """Overrides the model's offset (x, y)."""
+    """Overrides the model's offset (x, y), see CropGeometry."""
     threads: int | None = None
-    """Threads of the engine; None chooses."""
+    """Threads of the engine; None lets it choose."""
     badge: bool = True
     """Whether every picture carries the AI mark."""
     smooth: bool = True
-    """Whether the crop is kept still over time."""
+    """Whether crop and colour are smoothed over time."""
     blend: BlendSettings = field(default_factory=BlendSettings)
+    """How the face is put into the frame."""
+
+    def __post_init__(self) -> None:
+        _check("model", self.model, isinstance(self.model, Path), "a path")
+        _check("source", self.source, isinstance(self.source, str) and self.source != "", "a path or pattern")
+        texts = isinstance(self.sinks, tuple) and all(isinstance(each, str) and each for each in self.sinks)
+        _check("sinks", self.sinks, texts and len(self.sinks) > 0, "a list of at least one path or null")
+        _check("on_miss", self.on_miss, self.on_miss in get_args(MissPolicy), "hold, blur, slate or pass")
+        _check("hold_ms", self.hold_ms, _within(self.hold_ms, 0, 60_000), "a number in [0, 60000]")
+        _check("morph", self.morph, _within(self.morph, 0, 1), "a number in [0, 1]")
+        _check("coverage", self.coverage, self.coverage is None or _within(self.coverage, 0.1, 8), "in [0.1, 8]")
+        pair = isinstance(self.offset, tuple) and len(self.offset) == 2 and all(_within(v, -4, 4) for v in self.offset)
+        _check("offset", self.offset, self.offset is None or pair, "two numbers in [-4, 4]")
+        whole = isinstance(self.threads, int) and _within(self.threads, 1, 256)
+        _check("threads", self.threads, self.threads is None or whole, "a whole number in [1, 256]")
+        for name in ("badge", "smooth"):
+            _check(name, getattr(self, name), isinstance(getattr(self, name), bool), "true or false")
+        _check("blend", self.blend, isinstance(self.blend, BlendSettings), "a table of settings")
 
 
 def load_config(toml: Path | None = None, flags: Mapping[str, Any] | None = None) -> LiveConfig:
-    """Defaults, then the TOML file, then the flags that are not None. Raises UsageError."""
-    values: dict[str, Any] = {}
-    if toml is not None:
-        try:
-            values = tomllib.loads(toml.read_text("utf-8"))
-        except OSError as error:
-            raise UsageError(f"the settings file {toml} cannot be read ({error.strerror}); check the path") from error
-        except ValueError as error:
-            raise UsageError(f"the settings file {toml} is not valid TOML ({error}); correct it") from error
-    values |= {key: value for key, value in (flags or {}).items() if value is not None}
-    unknown = sorted(set(values) - {each.name for each in fields(LiveConfig)})
-    if unknown:
-        raise UsageError(
-            f"unknown setting {unknown[0]}; known are {', '.join(each.name for each in fields(LiveConfig))}"
-        )
+    """Defaults, then the TOML file, then the flags that are not None: the later wins.
+
+    Paths in the file are relative to where the command runs, like those of the flags. `blend` may be given as a mapping
+    and then changes only what it names. Raises UsageError with one sentence for a file or a value that cannot work.
+    """
+    values = _read(toml) if toml is not None else {}
+    where = f"the settings file {toml}" if toml is not None else "the call"
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    blend = {**_table(values.pop("blend", {}), where), **_table(given.pop("blend", {}), "the call")}
+    values |= given
+    _refuse_unknown(values, {each.name for each in fields(LiveConfig)}, where)
+    _refuse_unknown(blend, {each.name for each in fields(BlendSettings)}, f"the table [blend] of {where}")
     if "model" not in values:
         raise UsageError("no model was given; add --model NAME.dfm")
+    if isinstance(values["model"], str):
+        values["model"] = Path(values["model"])
+    for name in ("sinks", "offset"):
+        if isinstance(values.get(name), list):
+            values[name] = tuple(values[name])
     try:
-        if isinstance(values.get("blend"), dict):
-            values["blend"] = BlendSettings(**values["blend"])
-        return LiveConfig(**values)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"a setting is wrong ({error}); correct it") from error
+        return LiveConfig(**values, blend=BlendSettings(**blend))
+    except ValueError as error:
+        raise UsageError(f"{where} cannot work: {error}; correct it") from error
+
+
+def _read(toml: Path) -> dict[str, Any]:
+    try:
+        with toml.open("rb") as file:
+            data = file.read(MAX_TOML_BYTES + 1)
+        if len(data) > MAX_TOML_BYTES:
+            raise UsageError(f"{toml} is too large for a settings file; give a TOML file")
+        return tomllib.loads(data.decode())
+    except OSError as error:
+        raise UsageError(f"the settings cannot be read: {explain(error, toml)}") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"the settings file {toml} is not TOML ({error}); correct it") from error
+
+
+def _table(value: object, where: str) -> dict[str, Any]:
+    if isinstance(value, BlendSettings):
+        return {each.name: getattr(value, each.name) for each in fields(value)}
+    if not isinstance(value, Mapping):
+        raise UsageError(f"blend in {where} is {value!r}, not a table; write [blend] above its settings")
+    return dict(value)
+
+
+def _refuse_unknown(values: Iterable[str], known: Iterable[str], where: str) -> None:
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            remedy = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+            raise UsageError(f"{where} has the unknown setting {name!r}; {remedy}")
+
+
+def _within(value: object, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def _check(name: str, value: object, fits: bool, wanted: str) -> None:
+    if not fits:
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")

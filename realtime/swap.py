@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 import cv2
 import numpy as np
@@ -80,7 +80,7 @@ class FaceSwapper:
         self._track_id: int | None = None
         self._last_s = 0.0
 
-    def __enter__(self) -> FaceSwapper:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
