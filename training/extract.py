@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 
 _FOLLOW_GAP_S = 0.15
 """Sampled frames further apart do not follow each other: each is searched anew."""
+_TICK_S = 5e-4
+"""Containers round presentation times, some of them to a millisecond."""
 _MAX_MISFIT = 0.25
 """Meshes further from a head than this are no faces; rendered and real heads up to profile stay below 0.15."""
 _MIN_INSIDE = 0.5
@@ -211,17 +213,20 @@ class _Sampler:
     """Picks frames at a lower rate. Presentation times in, yes or no out."""
 
     def __init__(self, fps: float | None, every: int) -> None:
-        self._step_s, self._every = 1 / fps if fps else None, every
-        self._next_s: float | None = None
+        self._fps, self._every = fps, every
+        self._start_s: float | None = None
+        self._slot = -1
         self._count = 0
 
     def __call__(self, pts_s: float) -> bool:
-        if self._step_s is not None:
-            # Half a millisecond of slack: times are rounded to the ticks of the container.
-            if self._next_s is not None and pts_s < self._next_s - 5e-4:
+        if self._fps is not None:
+            if self._start_s is None:
+                self._start_s = pts_s
+            # Time is cut into slots; the first frame in each is wanted.
+            slot = math.floor((pts_s - self._start_s + _TICK_S) * self._fps)
+            if slot <= self._slot:
                 return False
-            start_s = pts_s if self._next_s is None else self._next_s
-            self._next_s = start_s + self._step_s * (1 + (pts_s - start_s) // self._step_s)
+            self._slot = slot
         self._count += 1
         return (self._count - 1) % self._every == 0
 

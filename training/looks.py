@@ -20,14 +20,13 @@ _CUT_LEVELS, _CUT_TIMES, _CUT_MEMORY = 12.0, 4.0, 12
 
 
 def face_height_px(landmarks: Points) -> float:
-    """Height of the face, hairline to chin, in pixels; it does not shrink when the head turns or the mouth shuts.
+    """Height of the face, hairline to chin, in pixels; it hardly changes when the head turns or the mouth opens.
 
-    It is the height of the canonical face under the similarity that aligns the crop.
-    Raises ValueError for a mesh that cannot be aligned.
+    It is the height of the canonical face under the similarity that aligns the crop, so a crop in which the
+    face is higher holds no more detail. Raises ValueError for a mesh that cannot be aligned.
     """
-    to_frame = fit_similarity(canonical_mesh()[RIGID], landmarks[RIGID, :2])
-    height = canonical_mesh()[_CHIN, 1] - canonical_mesh()[_HAIRLINE, 1]
-    return float(height * math.hypot(to_frame[0, 0], to_frame[1, 0]))
+    to_canonical = fit_similarity(landmarks[RIGID, :2], canonical_mesh()[RIGID])
+    return _canonical_height() / math.hypot(to_canonical[0, 0], to_canonical[1, 0])
 
 
 def sharpness(crop: Crop, geometry: CropGeometry, landmarks: Points) -> float:
@@ -36,8 +35,7 @@ def sharpness(crop: Crop, geometry: CropGeometry, landmarks: Points) -> float:
     `landmarks` are in the pixels of `crop`, which shows `geometry`. A face enlarged from few pixels is soft here too.
     About 3 for a blurred face, 15 for a crisp one; noise counts as detail.
     """
-    height = canonical_mesh()[_CHIN, 1] - canonical_mesh()[_HAIRLINE, 1]
-    scale = _SHARPNESS_PX / (height * geometry.size / geometry.coverage)
+    scale = _SHARPNESS_PX / (_canonical_height() * geometry.size / geometry.coverage)
     grey = cv2.cvtColor(crop.image, cv2.COLOR_BGR2GRAY)
     small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     inside = np.zeros(small.shape, np.uint8)
@@ -46,6 +44,10 @@ def sharpness(crop: Crop, geometry: CropGeometry, landmarks: Points) -> float:
     shrunk = cv2.erode(inside, np.ones((9, 9), np.uint8))  # the outline is an edge of its own
     values = cv2.Laplacian(small, cv2.CV_32F)[shrunk > 0]
     return float(values.std()) if values.size else 0.0
+
+
+def _canonical_height() -> float:
+    return float(canonical_mesh()[_CHIN, 1] - canonical_mesh()[_HAIRLINE, 1])
 
 
 class CutFinder:
