@@ -277,6 +277,10 @@ def _write_json(args: argparse.Namespace, result: dict[str, Any]) -> None:
             raise LiveswapError(f"the JSON was not written: {explain(error, path)}") from error
 
 
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
 def _lines(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
     """`name  value` for every number and word of a result, nested ones with dots."""
     for name, value in values.items():
@@ -302,9 +306,14 @@ def _demo(args: argparse.Namespace, screen: Screen) -> int:
             meter.update(share, 1.0, stage)
 
         report = run_demo(args.out, from_scratch=args.from_scratch, seconds=args.seconds, on_progress=show)
-    screen.say("\n".join(_lines({name: value for name, value in report.items() if name != "machine"})))
+    screen.say(f"  {'':22}{'swap':>10}{'no swap':>10}")
+    for name, unswapped in report["baseline"].items():
+        screen.say(f"  {name:22}{_figure(report[name]):>10}{_figure(unswapped):>10}")
+    latency = report["latency_ms"]
     screen.say(
-        f"look at {args.out / 'demo.mp4'} and {args.out / 'sheet.png'}; the figures are in {args.out / 'report.json'}"
+        f"live: {report['fps']:.1f} fps, latency p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms; "
+        f"{report['raw_face_frames']} of {report['frames_out']} frames raw\n"
+        f"look at {args.out / 'demo.mp4'} and {args.out / 'sheet.png'}; all figures are in {args.out / 'report.json'}"
     )
     _write_json(args, report)
     return 0
@@ -471,8 +480,8 @@ def _summary(report: RunReport) -> str:
     dropped = sum(report.dropped.values())
     latency = f"latency p95 {report.latency_ms['p95']:.0f} ms" if report.latency_ms else "no latency"
     return (
-        f"{report.frames_out} of {report.frames_in} frames, {report.fps:.1f} fps, {latency}, {dropped} dropped, "
-        f"{report.raw_face_frames} raw"
+        f"{report.frames_out} of {report.frames_in} frames, {report.states.get('live', 0)} swapped, "
+        f"{report.fps:.1f} fps, {latency}, {dropped} dropped, {report.raw_face_frames} raw"
     )
 
 
