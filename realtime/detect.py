@@ -10,6 +10,7 @@ Note [Follow, then detect]
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,8 @@ from realtime.frame import Face, Frame, ImageU8
 from realtime.region import Region, box_overlap, region_of_mesh
 
 _DETECTORS: tuple[Literal["short", "full"], ...] = ("short", "full")
+_CLOSER = 1.5
+"""Side of the window for a second look, in sides of the region found first."""
 _SAME_FACE = 0.5
 """Boxes or regions that overlap so much show the same face."""
 _MIN_SIDE_PX = 6.0
@@ -43,12 +46,16 @@ _NO_NUMBER = -1
 
 
 @dataclass(frozen=True, slots=True)
-class _Track:
-    track_id: int
+class _Sight:
+    face: Face
     region: Region
-    """Where to look in the next frame."""
+    """Where to look for the face in the next frame."""
     seen: int
-    """The last frame in which the face was found, as a count of calls."""
+    """When the face was found, as a count of frames."""
+
+    @property
+    def track_id(self) -> int:
+        return self.face.track_id
 
 
 class FaceFinder:
@@ -98,8 +105,7 @@ class FaceFinder:
 
     def reset(self) -> None:
         """Forget the faces that are followed, after a cut or a jump; numbers already given are not given again."""
-        self._tracks: list[_Track] = []
-        self._lost: list[_Track] = []
+        self._sights: list[_Sight] = []
         self._count = 0
         self._next_search = 0
 
@@ -115,81 +121,99 @@ class FaceFinder:
             self._next_id = 0
         self._count += 1
         image = np.ascontiguousarray(frame.image)
-        followed = [track for track in self._tracks if track.seen == self._count - 1]
-        faces = self._follow(image, self._mesh, followed)
-        lost_one = len(faces) < len(followed)
-        if len(faces) < self._max_faces and (lost_one or self._count >= self._next_search):
-            found = self._search(image, self._mesh, faces)
+        followed = [sight for sight in self._sights if sight.seen == self._count - 1]
+        sights = self._follow(image, self._mesh, followed)
+        lost_one = len(sights) < len(followed)
+        if len(sights) < self._max_faces and (lost_one or self._count >= self._next_search):
+            found = self._search(image, self._mesh, sights)
             if not found:
                 self._next_search = self._count + self._detect_every
-            faces = sorted(faces + self._number(found, faces), key=lambda face: face.track_id)
-        self._remember(faces)
-        return faces
+            sights = sorted(sights + self._number(found, sights), key=lambda sight: sight.track_id)
+        self._remember(sights)
+        return [sight.face for sight in sights]
 
-    def _follow(self, image: ImageU8, mesh: FaceMesh, tracks: list[_Track]) -> list[Face]:
-        """The faces that are where their tracks point; of two tracks on one face the older one stays."""
-        faces: list[Face] = []
-        for track in tracks:
-            face = self._fit(image, mesh, track.region, track.track_id)
-            if face and not _is_among(face, faces):
-                faces.append(face)
-        return faces
+    def _follow(self, image: ImageU8, mesh: FaceMesh, before: list[_Sight]) -> list[_Sight]:
+        """The faces that are where they were; of two that came to lie on one face the older one stays."""
+        sights: list[_Sight] = []
+        for last in before:
+            sight = self._fit(image, mesh, last.region, last.track_id)
+            if sight and not _is_among(sight, sights):
+                sights.append(sight)
+        return sights
 
-    def _search(self, image: ImageU8, mesh: FaceMesh, known: list[Face]) -> list[Face]:
+    def _search(self, image: ImageU8, mesh: FaceMesh, known: list[_Sight]) -> list[_Sight]:
         """Faces beside the `known` ones, as many as are wanted, largest first; they have no numbers yet."""
-        found: list[Face] = []
-        for detector in self._detectors:
-            if len(known) + len(found) == self._max_faces:
-                break
-            regions = [detection.region() for detection in detector.find(image)]
+        found: list[_Sight] = []
+        for regions in self._detect(image):
             for region in sorted(regions, key=lambda region: -region.side):
                 taken = known + found
-                if len(taken) == self._max_faces:
-                    break
-                if any(region.overlap(region_of_mesh(face.landmarks)) > _SAME_FACE for face in taken):
+                if any(region.overlap(sight.region) > _SAME_FACE for sight in taken):
                     continue
-                face = self._fit(image, mesh, region, _NO_NUMBER)
-                if face and not _is_among(face, taken):
-                    found.append(face)
-        return sorted(found, key=lambda face: -region_of_mesh(face.landmarks).side)
+                sight = self._fit(image, mesh, region, _NO_NUMBER)
+                if sight and not _is_among(sight, taken):
+                    found.append(sight)
+                if len(known) + len(found) == self._max_faces:
+                    return _largest_first(found)
+        return _largest_first(found)
 
-    def _fit(self, image: ImageU8, mesh: FaceMesh, region: Region, track_id: int) -> Face | None:
+    def _detect(self, image: ImageU8) -> Iterator[list[Region]]:
+        """Where faces may be: from the fast detector, then, if the caller wants more, from the thorough one.
+
+        The thorough one draws boxes of a twentieth of the picture around faces that are smaller: for each the fast one
+        looks again, closer, which lets the mesh fit to half as large faces.
+        """
+        short, full = self._detectors
+        yield [detection.region() for detection in short.find(image)]
+        regions = []
+        for coarse in (detection.region() for detection in full.find(image)):
+            window = Region(coarse.x, coarse.y, coarse.side * _CLOSER)
+            closer = short.find(image, window)
+            regions.append(closer[0].region() if closer else coarse)
+        yield regions
+
+    def _fit(self, image: ImageU8, mesh: FaceMesh, region: Region, track_id: int) -> _Sight | None:
         presence, landmarks = mesh.fit(image, region)
         if presence <= self._presence or not np.isfinite(landmarks).all():
             return None
-        face = Face(landmarks, presence, track_id)
-        return face if _is_plausible(face, region, image) else None
+        sight = _Sight(Face(landmarks, presence, track_id), region_of_mesh(landmarks), self._count)
+        return sight if _is_plausible(sight, region, image) else None
 
-    def _number(self, found: list[Face], known: list[Face]) -> list[Face]:
+    def _number(self, found: list[_Sight], known: list[_Sight]) -> list[_Sight]:
         """The `found` faces with the number of a face that was lost there a moment ago, or else a new one."""
-        taken = {face.track_id for face in known}
-        free = [track for track in self._tracks if track.track_id not in taken]
+        taken = {sight.track_id for sight in known}
+        lost = [sight for sight in self._sights if sight.track_id not in taken]
         numbered = []
-        for face in found:
-            region = region_of_mesh(face.landmarks)
-            before = max(free, key=lambda track: track.region.overlap(region), default=None)
-            if before is not None and before.region.overlap(region) > _SAME_PLACE:
-                free.remove(before)
-                numbered.append(replace(face, track_id=before.track_id))
+        for sight in found:
+            before = max(lost, key=lambda other: other.region.overlap(sight.region), default=None)
+            if before and before.region.overlap(sight.region) > _SAME_PLACE:
+                lost.remove(before)
+                track_id = before.track_id
             else:
-                numbered.append(replace(face, track_id=self._next_id))
+                track_id = self._next_id
                 self._next_id += 1
+            numbered.append(replace(sight, face=replace(sight.face, track_id=track_id)))
         return numbered
 
-    def _remember(self, faces: list[Face]) -> None:
-        seen = {face.track_id: _Track(face.track_id, region_of_mesh(face.landmarks), self._count) for face in faces}
-        recent = [track for track in self._tracks if self._count - track.seen < _MEMORY_FRAMES]
-        self._tracks = [track for track in recent if track.track_id not in seen] + list(seen.values())
+    def _remember(self, sights: list[_Sight]) -> None:
+        seen = {sight.track_id for sight in sights}
+        recent = [sight for sight in self._sights if self._count - sight.seen < _MEMORY_FRAMES]
+        self._sights = sights + [sight for sight in recent if sight.track_id not in seen]
 
 
-def _is_among(face: Face, others: list[Face]) -> bool:
-    boxes = np.array([other.box for other in others]).reshape(-1, 4)
-    return bool((box_overlap(np.array(face.box), boxes) > _SAME_FACE).any())
+def _largest_first(sights: list[_Sight]) -> list[_Sight]:
+    return sorted(sights, key=lambda sight: -sight.region.side)
 
 
-def _is_plausible(face: Face, region: Region, image: ImageU8) -> bool:
+def _is_among(sight: _Sight, others: list[_Sight]) -> bool:
+    if not others:
+        return False
+    boxes = np.array([other.face.box for other in others])
+    return bool((box_overlap(np.array(sight.face.box), boxes) > _SAME_FACE).any())
+
+
+def _is_plausible(sight: _Sight, region: Region, image: ImageU8) -> bool:
     """Whether a mesh that was looked for in `region` can be a face; presence alone misses a mesh gone astray."""
-    left, top, right, bottom = face.box
+    left, top, right, bottom = sight.face.box
     narrow, wide = sorted((right - left, bottom - top))
     if narrow < _MIN_SIDE_PX or narrow < _MIN_ASPECT * wide:
         return False
@@ -197,7 +221,6 @@ def _is_plausible(face: Face, region: Region, image: ImageU8) -> bool:
     inside_x, inside_y = min(right, width) - max(left, 0), min(bottom, height) - max(top, 0)
     if min(inside_x, inside_y) <= 0 or inside_x * inside_y < _MIN_VISIBLE * (right - left) * (bottom - top):
         return False
-    following = region_of_mesh(face.landmarks)
-    growth = following.side / region.side
-    drift = math.hypot(following.x - region.x, following.y - region.y)
+    growth = sight.region.side / region.side
+    drift = math.hypot(sight.region.x - region.x, sight.region.y - region.y)
     return 1 / _MAX_GROWTH < growth < _MAX_GROWTH and drift < _MAX_DRIFT * region.side
