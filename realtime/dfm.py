@@ -144,7 +144,7 @@ def _open_session(path: Path, data: bytes, options: SessionOptions, providers: S
         return InferenceSession(data, sess_options=options, providers=list(providers))
     except Exception as error:  # ONNX Runtime's errors have no common base
         reason = " ".join(str(error).split())
-        if "not a registered function/op" in reason:
+        if "not a registered function/op" in reason or "Could not find an implementation" in reason:
             why = "needs operators that ONNX Runtime does not have; export it again without custom operators"
         elif "IR version" in reason or "under development" in reason:
             why = "is written in a newer ONNX than this ONNX Runtime reads; update onnxruntime"

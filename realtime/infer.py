@@ -86,7 +86,7 @@ class OnnxEngine:
         size = self.dfm.resolution
         self._input = np.empty((1, size, size, 3), np.float32)
         self._morph = np.empty(1, np.float32)
-        self._feed = {self.dfm.face_input: self._input}
+        self._feed: dict[str, NDArray[np.float32]] = {self.dfm.face_input: self._input}
         if self.dfm.morph_input is not None:
             self._feed[self.dfm.morph_input] = self._morph
         self.run(np.full((size, size, 3), 127, np.uint8))

@@ -28,7 +28,7 @@ def random_dfm(
     metadata: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> Path:
-    """A model as DeepFaceLab writes it - transposes around an NCHW net, sigmoid outputs, opset 12 - with random weights.
+    """A model as DeepFaceLab writes it, with random weights: transposes around an NCHW net, sigmoids, opset 12.
 
     order: which of performer's mask, face, identity's mask stands at each output position; `outputs` are its names.
     """
@@ -40,15 +40,17 @@ def random_dfm(
     }
     nodes = [
         helper.make_node("Transpose", [face_input], ["nchw"], perm=[0, 3, 1, 2]),
-        helper.make_node("Conv", ["nchw", "w_in"], ["a"], pads=[1, 1, 1, 1]),
-        helper.make_node("LeakyRelu", ["a"], ["b"], alpha=0.1),
+        helper.make_node("Conv", ["nchw", "w_in"], ["hidden_a"], pads=[1, 1, 1, 1]),
+        helper.make_node("LeakyRelu", ["hidden_a"], ["hidden_b"], alpha=0.1),
     ]
     if morph:
-        nodes.append(helper.make_node("Mul", ["b", "morph_value:0"], ["c"]))
+        nodes.append(helper.make_node("Mul", ["hidden_b", "morph_value:0"], ["hidden_c"]))
     nodes += [
-        helper.make_node("Conv", ["c" if morph else "b", "w_out", "b_out"], ["d"], pads=[1, 1, 1, 1]),
-        helper.make_node("Sigmoid", ["d"], ["e"]),
-        helper.make_node("Split", ["e"], ["m0", "m1", "m2"], axis=1, split=[1, 3, 1]),
+        helper.make_node(
+            "Conv", ["hidden_c" if morph else "hidden_b", "w_out", "b_out"], ["hidden_d"], pads=[1, 1, 1, 1]
+        ),
+        helper.make_node("Sigmoid", ["hidden_d"], ["hidden_e"]),
+        helper.make_node("Split", ["hidden_e"], ["m0", "m1", "m2"], axis=1, split=[1, 3, 1]),
     ]
     parts = [f"m{i}" for i in order]
     nodes += [
@@ -75,7 +77,7 @@ def painting_dfm(
     keep: float = 0.0,
     metadata: Mapping[str, str] | None = None,
 ) -> Path:
-    """A model whose answer is known: face = keep * input + (1 - keep) * colour (BGR); both masks equal `mask` (R, R)."""
+    """A model whose answer is known: face = keep * input + (1 - keep) * colour (BGR), both masks = `mask` (R, R)."""
     mask_image = np.broadcast_to(np.asarray(mask, np.float32), (resolution, resolution))[None, :, :, None]
     weights = {
         "keep": np.float32(keep) * np.ones(1, np.float32),
