@@ -341,8 +341,6 @@ def _train(args: argparse.Namespace, screen: Screen) -> int:
     from training.train import TrainProgress, train
 
     config = load_recipe(args.preset)
-    if args.minutes or args.iterations:
-        config = replace(config, minutes=args.minutes, iterations=args.iterations)
     config = replace(config, **_given(args, "batch", "seed", "threads", "precision"))
     with screen.progress("train") as meter:
 
@@ -352,7 +350,16 @@ def _train(args: argparse.Namespace, screen: Screen) -> int:
             total = None if now.eta_s is None else now.elapsed_s + now.eta_s
             meter.update(now.elapsed_s, total, note, left_s=now.eta_s)
 
-        summary = train(args.identity, args.performer, args.out, config, resume=args.resume, on_progress=show)
+        summary = train(
+            args.identity,
+            args.performer,
+            args.out,
+            config,
+            resume=args.resume,
+            minutes=args.minutes,
+            iterations=args.iterations,
+            on_progress=show,
+        )
     screen.say("\n".join(_lines(summary.to_json())))
     _write_json(args, summary.to_json())
     if summary.stopped_early:

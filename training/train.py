@@ -120,16 +120,19 @@ def train(
     config: TrainConfig,
     *,
     resume: bool = False,
+    minutes: float | None = None,
+    iterations: int | None = None,
     on_progress: Callable[[TrainProgress], None] | None = None,
 ) -> TrainSummary:
     """Train `run` until its budget is used, or until SIGINT or SIGTERM; either way the newest state is saved.
 
-    With `resume`, the run's own configuration counts; only budget and threads are taken from `config`.
+    `minutes` and `iterations` replace the budget of the configuration. With `resume`, the run's own configuration
+    counts, and of `config` only the threads; where nothing was saved yet, the run starts afresh.
     Raises UsageError, FacesetError, TrainingError.
     """
     sets = {"identity": Faceset.open(identity), "performer": Faceset.open(performer)}
     facesets = {side: {"path": str(s.path), "sha256": s.sha256, "faces": len(s)} for side, s in sets.items()}
-    config = _settle(run, config, facesets, resume=resume)
+    config = _settle(run, config, facesets, resume=resume, minutes=minutes, iterations=iterations)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
@@ -221,10 +224,16 @@ def train(
     )
 
 
-def _settle(run: Path, config: TrainConfig, facesets: dict[str, dict[str, Any]], *, resume: bool) -> TrainConfig:
+def _settle(
+    run: Path,
+    config: TrainConfig,
+    facesets: dict[str, dict[str, Any]],
+    *,
+    resume: bool,
+    minutes: float | None,
+    iterations: int | None,
+) -> TrainConfig:
     """The configuration that counts, with run.json on disk."""
-    if config.minutes is None and config.iterations is None:
-        config = replace(config, minutes=DEFAULT_MINUTES)
     if (run / checkpoint.RUN).is_file():
         if not resume:
             raise UsageError(f"{run} holds a run already; pass --resume to go on with it, or another --out")
@@ -232,7 +241,11 @@ def _settle(run: Path, config: TrainConfig, facesets: dict[str, dict[str, Any]],
         for side, now in facesets.items():
             if record.facesets.get(side, {}).get("sha256") != now["sha256"]:
                 raise UsageError(f"{run} was trained on another {side} faceset; give that one, or another --out")
-        config = replace(record.config, minutes=config.minutes, iterations=config.iterations, threads=config.threads)
+        config = replace(record.config, threads=config.threads)
+    if minutes is not None or iterations is not None:
+        config = replace(config, minutes=minutes, iterations=iterations)
+    if config.minutes is None and config.iterations is None:
+        config = replace(config, minutes=DEFAULT_MINUTES)
     checkpoint.write_run(run, RunRecord(config, facesets))
     return config
 
