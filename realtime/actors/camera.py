@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from realtime.actors.numerics import Floats, gaussian, smoothstep
-from realtime.frame import ImageU8
 
 _BOXES, _LIGHTS = 16, 6
 
@@ -59,8 +59,8 @@ class Camera:
         return np.stack([x, y, 1e3 / distance], -1)
 
 
-def paint_room(camera: Camera, rng: np.random.Generator) -> ImageU8:
-    """(raster height, raster width, 3) an out-of-focus room: boxes and lights on a wall."""
+def paint_room(camera: Camera, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """(3, raster height, raster width) an out-of-focus room: boxes and lights on a wall."""
     width, height = camera.raster_width, camera.raster_height
     y, x = np.mgrid[:height, :width].astype(np.float32) / height
     room: Floats = rng.uniform(90, 150) + (rng.normal(0, 8, 3) - 45 * y[..., None] + 20 * x[..., None])
@@ -78,4 +78,4 @@ def paint_room(camera: Camera, rng: np.random.Generator) -> ImageU8:
             colour = rng.uniform(10, 40) + rng.normal(0, 10, 3)
         room = room + mask[..., None] * colour
     blurred = np.asarray(cv2.GaussianBlur(room.astype(np.float32), (0, 0), height / 110), np.float32)
-    return np.clip(blurred, 8, 235).astype(np.uint8)
+    return np.ascontiguousarray(np.clip(blurred, 8, 235).astype(np.uint8).transpose(2, 0, 1))

@@ -85,7 +85,7 @@ def _edge_equations(triangles: F32, area: F32) -> F32:
     upper, middle, lower = triangles[np.arange(len(triangles))[:, None], order].transpose(1, 2, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         slopes = [
-            np.nan_to_num((end[0] - start[0]) / (end[1] - start[1]), nan=0, posinf=0, neginf=0)
+            _finite((end[0] - start[0]) / (end[1] - start[1]))
             for start, end in ((upper, lower), (upper, middle), (middle, lower))
         ]
     first, second = (triangles[:, corner] - triangles[:, 0] for corner in (1, 2))
@@ -105,3 +105,9 @@ def _edge_equations(triangles: F32, area: F32) -> F32:
             slope_y,
         ]
     )
+
+
+def _finite(slope: F32) -> F32:
+    """A horizontal edge has no slope, and no pixel row to need one."""
+    slope[~np.isfinite(slope)] = 0
+    return slope

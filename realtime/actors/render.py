@@ -16,8 +16,8 @@ from realtime.actors.light import light_actor
 from realtime.actors.mesh import FACE_COUNT
 from realtime.actors.numerics import F32
 from realtime.actors.pose import Pose, head_rotation, place_head, white_balance
-from realtime.actors.raster import rasterise
-from realtime.actors.shade import Surface, shade
+from realtime.actors.raster import Coverage, rasterise
+from realtime.actors.shade import PlanarU8, Shader, Surface
 from realtime.frame import ImageU8
 
 _ANCHORS = np.array([[0, 0, 0], [0, 8, 0], [-6, 3, 5], [6, 3, 5]], np.float32)
@@ -72,6 +72,7 @@ class Renderer:
         self.camera = Camera(width, height, supersample, focal, distance_cm)
         rng = np.random.default_rng(background_seed)
         self._room = paint_room(self.camera, rng)
+        self._shader = Shader(self.camera.raster_width, self.camera.raster_height)
         self._noise = noise_field(self.camera, rng)
         self._faces_without_hand = np.flatnonzero(actor.keep & (actor.face_part != Part.HAND))
         self._faces_with_hand = np.flatnonzero(actor.keep)
@@ -100,11 +101,12 @@ class Renderer:
         coverage = rasterise(points, faces, camera.raster_width, camera.raster_height, actor.two_sided[chosen])
         drawn = chosen[coverage.drawn]
         shape = (camera.raster_height, camera.raster_width)
-        parts = np.append(actor.face_part[drawn], np.uint8(Part.BACKGROUND))[coverage.triangle].reshape(shape)
-        mask = np.append(actor.in_oval[drawn] * np.uint8(255), np.uint8(0))[coverage.triangle].reshape(shape)
+        parts = _look_up(actor.face_part[drawn], coverage, Part.BACKGROUND).reshape(shape)
+        mask = _look_up(actor.in_oval[drawn] * np.uint8(255), coverage, 0).reshape(shape)
 
         surface = Surface(actor.uv, diffuse, highlight)
-        image = shade(self._lit_room(pose), coverage, faces, surface, actor.texture, white_balance(pose.kelvin))
+        colour = white_balance(pose.kelvin)
+        image = self._shader.shade(self._lit_room(pose), coverage, faces, surface, actor.texture, colour)
         draw_strands(image, parts, actor, camera, pose, diffuse[actor.slices[Part.HAIR]].mean(0))
         draw_catchlights(image, parts, actor, camera, pose)
 
@@ -115,13 +117,10 @@ class Renderer:
             image = add_noise(image, self._noise, frame)
         return Rendering(image, self._truth(posed, points, parts, mask, pose))
 
-    def _lit_room(self, pose: Pose) -> ImageU8:
+    def _lit_room(self, pose: Pose) -> PlanarU8:
         gains = np.sqrt((pose.ambient * 0.55 + pose.key * 0.45) * white_balance(pose.kelvin))
-        channels = [
-            cv2.convertScaleAbs(channel, alpha=float(gain))
-            for channel, gain in zip(cv2.split(self._room), gains, strict=True)
-        ]
-        return np.asarray(cv2.merge(channels), np.uint8)
+        lit = [cv2.convertScaleAbs(channel, alpha=float(gain)) for channel, gain in zip(self._room, gains, strict=True)]
+        return np.asarray(np.stack(lit), np.uint8)
 
     def _shrink(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         # Area averaging costs several milliseconds unless the factor is exactly 2; at 1.5, linear looks the same.
@@ -142,9 +141,15 @@ class Renderer:
     def _truth(self, posed: Posed, points: F32, parts: NDArray[np.uint8], mask: NDArray[np.uint8], pose: Pose) -> Truth:
         return Truth(
             landmarks=points[:FACE_COUNT, :2] / self.camera.supersample,
-            depth_cm=posed.placed[:FACE_COUNT, 2],
+            depth_cm=posed.placed[:FACE_COUNT, 2].copy(),
             facing=-posed.normals[:FACE_COUNT, 2],
             part=parts,
             face_mask=mask,
             rotation=head_rotation(pose),
         )
+
+
+def _look_up(of_triangle: NDArray[np.uint8], coverage: Coverage, nothing: int) -> NDArray[np.uint8]:
+    """(H * W,) the value of the drawn triangle that each pixel shows."""
+    table = np.append(of_triangle, np.uint8(nothing))
+    return np.take(table, coverage.triangle, mode="wrap")  # -1 wraps round to `nothing`

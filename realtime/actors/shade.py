@@ -12,6 +12,9 @@ from realtime.actors.numerics import F32, Ints
 from realtime.actors.raster import Coverage
 from realtime.frame import ImageU8
 
+PlanarU8 = NDArray[np.uint8]
+"""(3, H, W) BGR in [0, 255]."""
+
 _F4 = np.float32
 _BLOCK_PX = 16384
 """Pixels that are shaded at a time: few enough for the cache, many enough for numpy."""
@@ -29,40 +32,56 @@ class Surface(NamedTuple):
     """(V,) strength, linear."""
 
 
-def shade(
-    picture: ImageU8, coverage: Coverage, faces: Ints, surface: Surface, texture: ImageU8, highlight_colour: F32
-) -> ImageU8:
-    """A copy of `picture` (H, W, 3) with the covered pixels painted; `texture` is (h, w, 4) BGR and gloss.
+class Shader:
+    """Paints pixels of one size of picture; it keeps where each pixel lies, and nothing of any picture."""
 
-    Texture values are squared into linear light, lit, compressed and brought back by a square root.
-    """
-    height, width = picture.shape[:2]
-    origin = np.array([width / 2 - 0.5, height / 2 - 0.5], _F4)
-    planes = _attribute_planes(coverage, faces, surface, origin)
-    pixels = np.flatnonzero(coverage.triangle >= 0)
-    triangle = coverage.triangle[pixels].astype(np.intp)
-    column = np.tile(np.arange(width, dtype=_F4) - origin[0], height)
-    row = np.repeat(np.arange(height, dtype=_F4) - origin[1], width)
-    channels = [channel.ravel() for channel in cv2.split(picture)]
-    with np.errstate(invalid="ignore"):
-        for start in range(0, len(pixels), _BLOCK_PX):
-            block = pixels[start : start + _BLOCK_PX]
-            plane = np.take(planes, triangle[start : start + _BLOCK_PX], axis=1)
-            values = plane[:_ATTRIBUTES]
-            values += plane[_ATTRIBUTES : 2 * _ATTRIBUTES] * column[block]
-            values += plane[2 * _ATTRIBUTES :] * row[block]
-            texel = cv2.remap(texture, values[:1], values[1:2], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            albedo = texel[0].T.astype(_F4)
-            light = albedo[:3] * albedo[:3]
-            light *= values[2:5]
-            light += albedo[3] * values[5] * highlight_colour[:, None]
-            compression = light * _F4(0.18)
-            compression += 1
-            light /= compression
-            levels = cv2.convertScaleAbs(np.sqrt(light, out=light), alpha=255)
-            for channel, level in zip(channels, levels, strict=True):
-                channel[block] = level
-    return np.asarray(cv2.merge(channels), np.uint8).reshape(height, width, 3)
+    def __init__(self, width: int, height: int) -> None:
+        self._shape = (height, width)
+        self._origin = np.array([width / 2 - 0.5, height / 2 - 0.5], _F4)
+        self._column = np.tile(np.arange(width, dtype=_F4) - self._origin[0], height)
+        self._row = np.repeat(np.arange(height, dtype=_F4) - self._origin[1], width)
+
+    def shade(
+        self,
+        backdrop: PlanarU8,
+        coverage: Coverage,
+        faces: Ints,
+        surface: Surface,
+        texture: ImageU8,
+        highlight_colour: F32,
+    ) -> ImageU8:
+        """(H, W, 3): the `backdrop` (3, H, W) with the covered pixels painted; `texture` is (h, w, 4) BGR and gloss.
+
+        Texture values are squared into linear light, lit, compressed and brought back by a square root.
+        """
+        planes = _attribute_planes(coverage, faces, surface, self._origin)
+        pixels = np.flatnonzero(coverage.triangle >= 0)
+        triangle = coverage.triangle[pixels].astype(np.intp)
+        channels = backdrop.reshape(3, -1).copy()
+        with np.errstate(invalid="ignore"):
+            for start in range(0, len(pixels), _BLOCK_PX):
+                block = pixels[start : start + _BLOCK_PX]
+                # mode="wrap" because numpy then skips the check for wrong indices.
+                plane = np.take(planes, triangle[start : start + _BLOCK_PX], axis=1, mode="wrap")
+                values = plane[:_ATTRIBUTES]
+                values += plane[_ATTRIBUTES : 2 * _ATTRIBUTES] * self._column[block]
+                values += plane[2 * _ATTRIBUTES :] * self._row[block]
+                for channel, level in zip(channels, _light_texels(texture, values, highlight_colour), strict=True):
+                    channel[block] = level
+        return np.asarray(cv2.merge([channel.reshape(self._shape) for channel in channels]), np.uint8)
+
+
+def _light_texels(texture: ImageU8, values: F32, highlight_colour: F32) -> NDArray[np.uint8]:
+    """(3, N) levels of N pixels with the given six attributes."""
+    texel = cv2.remap(texture, values[:1], values[1:2], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    albedo = texel[0].T.astype(_F4)
+    light = albedo[:3] * albedo[:3]
+    light *= values[2:5]
+    light += albedo[3] * values[5] * highlight_colour[:, None]
+    compression = light * _F4(0.18)
+    compression += 1
+    light /= compression
+    return np.asarray(cv2.convertScaleAbs(np.sqrt(light, out=light), alpha=255), np.uint8)
 
 
 def _attribute_planes(coverage: Coverage, faces: Ints, surface: Surface, origin: NDArray[np.float32]) -> F32:
