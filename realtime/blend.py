@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import cv2
@@ -31,6 +32,8 @@ FaceF32 = NDArray[np.float32]
 _LUMA = np.array([[0.114, 0.587, 0.299]], np.float32)
 _GAIN_LIMITS = 0.4, 2.5
 _CONTRAST_LIMITS = 0.8, 1.25
+_BORDER_FADE = 0.04
+"""Share of the crop's side over which any mask fades out towards the crop's border, at least."""
 _SMALLEST_SAMPLE = 0.01
 """Share of the crop below which the common mask says nothing about colour."""
 
@@ -168,12 +171,15 @@ def combined_mask(
     return np.asarray(mask * window, np.float32)
 
 
+@cache
 def _window(size: int, feather: float) -> MaskF32:
     """(R, R) that rises from 0 on the outermost pixels to 1: whatever the masks say, no edge of the crop is seen."""
-    rise = np.arange(size, dtype=np.float32) / np.float32(max(feather * size, 2.0))
+    rise = np.arange(size, dtype=np.float32) / np.float32(max(feather, _BORDER_FADE, 3 / size) * size)
     side = np.clip(np.minimum(rise, rise[::-1]), 0, 1)
     side = side * side * (3 - 2 * side)
-    return np.asarray(side[:, None] * side, np.float32)
+    window = np.asarray(side[:, None] * side, np.float32)
+    window.setflags(write=False)
+    return window
 
 
 class ColourMatch:
