@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export.to_onnx import ExportReport, export_run
-from realtime.actors import ADA, BO, Identity
+from realtime.actors import ADA, BO, Actor, Identity
 from realtime.pattern import PatternSource
 from realtime.video_writer import VideoWriter
 from training.config import load_recipe
@@ -52,14 +52,14 @@ class Plan:
 
 FROM_SCRATCH = Plan(frames=800, preset="light-128", minutes=5.0)
 """Fits into ten minutes on two cores, filming and scoring included."""
-SHIPPED = Plan(frames=2400, preset="light-128", iterations=16000)
+SHIPPED = Plan(frames=2400, preset="light-128", iterations=12000)
 """The model in realtime/models."""
 
 
 def film(who: str, frames: int, path: Path) -> None:
     """Render one actor's performance into a video file, as a camera would have recorded it."""
-    source = PatternSource(ACTORS[who], fps=FILM_FPS, frames=frames, seed=SEEDS[who], hand=False)
-    with source, VideoWriter(path, source.info, crf=8) as writer:
+    source = PatternSource(Actor(ACTORS[who]), fps=FILM_FPS, frames=frames, seed=SEEDS[who], hand=False)
+    with source, VideoWriter(path, source.info, crf=12) as writer:
         for frame in source:
             writer.send(frame)
 
@@ -91,13 +91,20 @@ def make_model(out: Path, plan: Plan, on_progress: OnProgress | None = None, *, 
 
     from training.train import train
 
-    config = replace(load_recipe(plan.preset), minutes=plan.minutes, iterations=plan.iterations)
-
     def trained(progress: TrainProgress) -> None:
         rest_s = progress.eta_s or 0.0
         say(f"training {plan.preset}", progress.elapsed_s / max(progress.elapsed_s + rest_s, 1e-9))
 
-    train(facesets["identity"], facesets["performer"], out / "run", config, resume=resume, on_progress=trained)
+    train(
+        facesets["identity"],
+        facesets["performer"],
+        out / "run",
+        load_recipe(plan.preset),
+        resume=resume,
+        minutes=plan.minutes,
+        iterations=plan.iterations,
+        on_progress=trained,
+    )
     say("exporting", 0.0)
     report = export_run(out / "run", out / "demo.dfm", subject=SUBJECT, consent=CONSENT, exporter="liveswap")
     say("exporting", 1.0)

@@ -20,6 +20,9 @@ from training.faceset import Faceset
 
 STACK_BYTES = 6 << 30
 """Above this the stack keeps one stored pixel for a training pixel instead of four."""
+MASK_RIM = 0.012
+"""How far the mask reaches beyond the hull of the mesh, of the stacked side: the hull covers 94 % of the rendered faces'
+true masks, with the rim 98 %."""
 MARGIN = 1.25
 """How much wider than the training crop the stacked faces are."""
 
@@ -51,7 +54,11 @@ def draw_channels(image: NDArray[np.uint8], landmarks: Points) -> NDArray[np.uin
     reach = max(1, side // 40)
     wide = cv2.dilate(spots, np.ones((reach, reach), np.uint8))
     soft = cv2.GaussianBlur(wide, (0, 0), side / 80)
-    return np.stack([*cv2.split(image), face_hull(landmarks, side, side), soft]).astype(np.uint8)
+    # The mesh ends a little inside the face that one sees, and blending feathers inwards: both are made up for here.
+    rim = max(1, round(MASK_RIM * side))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * rim + 1, 2 * rim + 1))
+    mask = cv2.dilate(face_hull(landmarks, side, side), kernel)
+    return np.stack([*cv2.split(image), mask, soft]).astype(np.uint8)
 
 
 def crop_between(stored: CropGeometry, wanted: CropGeometry) -> Matrix:
@@ -90,21 +97,20 @@ def stack_faces(
             "extract it again with --coverage-kind whole, or choose a preset with full faces"
         )
     matrix = crop_between(stored, wide)
+    # As realtime.align.cut does: what shrinks a lot is cut finer and averaged down, around the same pixel centres.
+    finer = max(1, round(1 / matrix[0, 0]))
+    fine = matrix * finer + np.array([[0, 0, (finer - 1) / 2]] * 2)
     pixels = torch.empty((len(indices), 5, size, size), dtype=torch.uint8)
 
     def load(slot: int) -> None:
         index = int(indices[slot])
         image, landmarks = faceset.image(index), faceset.landmarks[index]
         if wide != stored:
-            shrinks = matrix[0, 0] < 0.75
-            image = np.asarray(
-                cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
-                if shrinks and _same_view(stored, wide)
-                else cv2.warpAffine(
-                    image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-                ),
-                np.uint8,
-            )
+            side = size * finer
+            cut = cv2.warpAffine(image, fine, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            if finer > 1:
+                cut = cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA)
+            image = np.asarray(cut, np.uint8)
             landmarks = transform(matrix, landmarks).astype(np.float32)
         pixels[slot] = torch.from_numpy(draw_channels(image, landmarks))
 
@@ -113,7 +119,3 @@ def stack_faces(
             if on_progress is not None:
                 on_progress(done, len(indices))
     return FaceStack(pixels, MARGIN)
-
-
-def _same_view(a: CropGeometry, b: CropGeometry) -> bool:
-    return abs(a.coverage - b.coverage) < 1e-3 and (a.offset_x, a.offset_y) == (b.offset_x, b.offset_y)
