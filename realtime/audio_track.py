@@ -27,6 +27,8 @@ _COPIED = {
     ".mkv": (*_MP4, *_PCM, "vorbis", "dts", "truehd"),
 }
 _AAC_BITS_PER_CHANNEL = 96_000
+_AAC_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
+_AAC_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
 
 
 class AudioTracks:
@@ -84,21 +86,30 @@ class AudioTracks:
         self._input = None
 
     def _copier(self, stream: AudioStream) -> Callable[[Packet[AudioStream]], None]:
+        from av.bitstream import BitStreamFilterContext
+
         copy = self._output.add_stream_from_template(stream)
+        # AAC from a broadcast stream carries a header in each packet, where files have one for all.
+        plain = None
+        if stream.codec_context.name == "aac" and not stream.codec_context.extradata:
+            plain = BitStreamFilterContext("aac_adtstoasc", stream)
 
         def write(packet: Packet[AudioStream]) -> None:
             shift = round(self._start / packet.time_base)
             packet.dts = None if packet.dts is None else packet.dts - shift
             packet.pts = None if packet.pts is None else packet.pts - shift
-            packet.stream = copy
-            self._output.mux(packet)
+            for each in plain.filter(packet) if plain else [packet]:
+                each.stream = copy
+                self._output.mux(each)
 
         return write
 
     def _transcoder(self, stream: AudioStream) -> Callable[[Packet[AudioStream]], None]:
-        layout = stream.codec_context.layout
-        encoder = self._output.add_stream("aac", rate=stream.codec_context.sample_rate, layout=layout.name)
-        encoder.bit_rate = _AAC_BITS_PER_CHANNEL * layout.nb_channels
+        rate, channels = stream.codec_context.sample_rate, stream.codec_context.channels
+        encoder = self._output.add_stream("aac", rate=rate if rate in _AAC_RATES else 48_000)
+        # By number, because some files do not say which channel is which.
+        encoder.layout = _AAC_LAYOUTS.get(channels, "stereo")
+        encoder.bit_rate = _AAC_BITS_PER_CHANNEL * encoder.layout.nb_channels
         self._encoders.append(encoder)
 
         def write(packet: Packet[AudioStream]) -> None:

@@ -175,14 +175,15 @@ class VideoFile:
         try:
             for picture in self._container.decode(self._stream):
                 yield picture
-                count, end_s = count + 1, cast("float | None", picture.time) or 0.0
+                count += 1
+                if picture.pts is not None:
+                    end_s = float((picture.pts + picture.duration) * (picture.time_base or 0))
         except self._ffmpeg_error as error:
             if count:
                 raise self._damaged(count) from error
             raise SourceError(f"{self._path} cannot be decoded ({error.strerror}); convert it to MP4") from error
-        stream = self._stream
-        promised_s = float((stream.duration or 0) * (stream.time_base or 0))
-        if promised_s - (end_s - self.info.start_s) > 2 + 0.05 * promised_s:
+        promised_s = float((self._stream.duration or 0) * (self._stream.time_base or 0))
+        if count < self._stream.frames and promised_s - (end_s - self.info.start_s) > 0.3:
             raise self._damaged(count)
 
     def _damaged(self, count: int) -> SourceError:

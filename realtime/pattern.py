@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Self
 
-from realtime.actors import BO, Actor, Identity, Renderer, motion
+from realtime.actors import BO, Actor, Renderer, motion
 from realtime.capture import BT709, SourceInfo
 from realtime.errors import UsageError
 from realtime.frame import Frame, ImageU8
@@ -30,7 +30,7 @@ class PatternSource:
 
     def __init__(
         self,
-        identity: Identity = BO,
+        actor: Actor | None = None,
         *,
         width: int = 640,
         height: int = 480,
@@ -46,8 +46,9 @@ class PatternSource:
         live: bool = False,
         pre_render: int | None = None,
     ) -> None:
-        """`frames` or `seconds` end the pattern; a live one may run for ever. `pre_render`: frames in the loop, 0 none.
+        """`actor`: who performs, Bo unless said otherwise. `frames` or `seconds` end the pattern.
 
+        A live one may run for ever. `pre_render`: how many frames the loop has, 0 for none.
         Raises UsageError for a size, rate or length that makes no video.
         """
         if not (64 <= width <= 8192 and 64 <= height <= 8192 and 0 < fps <= 1000):
@@ -71,7 +72,7 @@ class PatternSource:
         )
         count = min(each for each in (loop or None, frames) if each is not None)
         self._poses = motion(count, float(fps), seed, yaw=yaw, pitch=pitch, roll=roll, light=light, hand=hand)
-        self._renderer = Renderer(Actor(identity), width, height)
+        self._renderer = Renderer(actor or Actor(BO), width, height)
         self._loop: list[ImageU8] = []
         if loop:
             _log.info("pattern: rendering %d frames of %dx%d", len(self._poses), width, height)
@@ -97,17 +98,15 @@ class PatternSource:
             yield Frame(image, index, time.monotonic(), float(index / self.info.fps))
 
     def _paced(self) -> Iterator[Frame]:
-        start_s, fps, due = time.monotonic(), self.info.fps, 0
+        start_s, fps = time.monotonic(), self.info.fps
         for index in self._indices():
-            if index < due:
+            if index + 1 <= (time.monotonic() - start_s) * fps:
                 continue  # the reader was away
             image = self._image(index)
             wait_s = start_s + float(index / fps) - time.monotonic()
             if wait_s > 0:
                 time.sleep(wait_s)
-            now_s = time.monotonic()
-            due = math.floor((now_s - start_s) * fps)
-            yield Frame(image, index, now_s, float(index / fps))
+            yield Frame(image, index, time.monotonic(), float(index / fps))
 
     def _indices(self) -> Iterator[int]:
         return itertools.count() if self.info.frames is None else iter(range(self.info.frames))

@@ -213,24 +213,28 @@ class Pipeline:
                 failures = 0
                 while True:
                     frame = self._to_swap.get()
-                    began_s = time.monotonic()
-                    self._swap_times.add("wait", (began_s - frame.captured_s) * 1e3)
-                    now_s = frame.captured_s if info.live else frame.pts_s
+                    lap = _Laps(self._swap_times)
+                    self._swap_times.add("wait", (lap.last_s - frame.captured_s) * 1e3)
+                    result = None
                     try:
-                        result = swapper.swap(frame)
+                        result = _believable(swapper.swap(frame), frame)
+                        failures = 0
                     except Exception as error:
                         failures += 1
                         self._survive(error, failures)
-                        publication = guard.fail(frame, now_s)
-                    else:
-                        failures = 0
-                        for stage, duration_ms in result.stages_ms.items():
-                            self._swap_times.add(stage, duration_ms)
-                        publication = guard.publish(result, now_s)
-                    decided_s = time.monotonic()
-                    self._publish(frame, publication, badge)
-                    self._swap_times.add("swap", (decided_s - began_s) * 1e3)
-                    self._swap_times.add("publish", (time.monotonic() - decided_s) * 1e3)
+                    lap("swap")
+                    now_s = frame.captured_s if info.live else frame.pts_s
+                    publication = guard.publish(result, now_s) if result else guard.fail(frame, now_s)
+                    lap("guard")
+                    image = publication.image
+                    if badge is not None and image is not None:
+                        image = badge.stamp(image, publication.faces)
+                        lap("badge")
+                    for stage, duration_ms in result.stages_ms.items() if result else ():
+                        self._swap_times.add(stage, duration_ms)
+                    self._count(publication)
+                    if image is not None:
+                        self._publish(frame.with_image(image))
         finally:
             for outlet in self._outlets:
                 outlet.mailbox.close()
@@ -247,19 +251,18 @@ class Pipeline:
                 f"the swap failed on {failures} frames in a row ({error}); try another model, or report this"
             ) from error
 
-    def _publish(self, frame: Frame, publication: Publication, badge: Badge | None) -> None:
+    def _count(self, publication: Publication) -> None:
         self._published += 1
         self._raw += publication.raw
         self._state = str(publication.state)
         self._states[self._state] += 1
-        if publication.image is None:
-            return
-        image = badge.stamp(publication.image, publication.faces) if badge else publication.image
+
+    def _publish(self, frame: Frame) -> None:
         for outlet in self._outlets:
             if self._lossless:
-                outlet.mailbox.put_wait(frame.with_image(image))
+                outlet.mailbox.put_wait(frame)
             else:
-                outlet.mailbox.put(frame.with_image(image))
+                outlet.mailbox.put(frame)
 
     def _sink(self, outlet: _Outlet) -> None:
         sink = outlet.factory(self._known_info())
@@ -412,6 +415,26 @@ def run_pipeline(
     )
     pipeline.start()
     return pipeline.wait(on_progress, stop)
+
+
+def _believable(result: SwapResult, frame: Frame) -> SwapResult:
+    """Refuse a raw picture that is called swapped: a mistake in an engine must not show a face."""
+    if result.swapped and result.frame.image is frame.image:
+        raise ValueError("the swap gave back the picture that it was given")
+    return result
+
+
+class _Laps:
+    """Counts how long each of several stages in a row took."""
+
+    def __init__(self, times: StageTimes) -> None:
+        self._times = times
+        self.last_s = time.monotonic()
+
+    def __call__(self, stage: str) -> None:
+        now_s = time.monotonic()
+        self._times.add(stage, (now_s - self.last_s) * 1e3)
+        self.last_s = now_s
 
 
 class _Speed:

@@ -1,0 +1,493 @@
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from realtime.capture import Source, SourceInfo, VideoFile
+from realtime.errors import LiveswapError, SourceError
+from realtime.frame import Frame
+from realtime.guard import Guard, OnMiss
+from realtime.pipeline import MAX_FAILURES, Pipeline, Swapper, run_pipeline
+from realtime.report import Progress, RunReport
+from realtime.sinks import Sink
+from realtime.swap import SwapResult
+from realtime.video_writer import VideoWriter
+from tests.clips import look, write_clip
+from tests.fakes import RAW, SWAPPED, FakeSink, FakeSource, FakeSwapper, Fault
+
+PATIENCE_S = 20.0
+"""A run that has not ended after this long hangs: the runs here take well under a second, even on a busy machine."""
+
+
+class Rooms:
+    """Factories that remember what they made."""
+
+    def __init__(
+        self,
+        source: Callable[[], FakeSource] = FakeSource,
+        swapper: Callable[[], FakeSwapper] = FakeSwapper,
+        sinks: Sequence[Callable[[], FakeSink]] = (FakeSink,),
+    ) -> None:
+        self._source, self._swapper, self._sinks = source, swapper, sinks
+        self.sources: list[FakeSource] = []
+        self.swappers: list[FakeSwapper] = []
+        self.sinks: list[FakeSink] = []
+
+    def source(self) -> Source:
+        self.sources.append(self._source())
+        return self.sources[-1]
+
+    def swapper(self) -> Swapper:
+        self.swappers.append(self._swapper())
+        return self.swappers[-1]
+
+    def sink_factories(self) -> list[Callable[[SourceInfo], Sink]]:
+        def factory(make: Callable[[], FakeSink]) -> Callable[[SourceInfo], Sink]:
+            def open_sink(_: SourceInfo) -> Sink:
+                self.sinks.append(make())
+                return self.sinks[-1]
+
+            return open_sink
+
+        return [factory(make) for make in self._sinks]
+
+    def pipeline(self, *, lossless: bool = True, on_miss: OnMiss = OnMiss.HOLD, badge: bool = False) -> Pipeline:
+        return Pipeline(
+            self.source,
+            self.swapper,
+            self.sink_factories(),
+            guard_factory=lambda info: Guard(on_miss, live=info.live),
+            lossless=lossless,
+            badge=badge,
+            grace_s=0.3,
+        )
+
+    def run(
+        self,
+        *,
+        lossless: bool = True,
+        on_miss: OnMiss = OnMiss.HOLD,
+        badge: bool = False,
+        stop: threading.Event | None = None,
+    ) -> RunReport:
+        return ended(self.pipeline(lossless=lossless, on_miss=on_miss, badge=badge), stop)
+
+
+def ended(pipeline: Pipeline, stop: threading.Event | None = None) -> RunReport:
+    """The run's report or error; a run that hangs is a failure, not a wait for ever."""
+    outcome: list[RunReport | BaseException] = []
+
+    def wait() -> None:
+        try:
+            pipeline.start()
+            outcome.append(pipeline.wait(stop=stop))
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert outcome, "the run hangs"
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+def running() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("liveswap")]
+
+
+def indices(sink: FakeSink) -> list[int]:
+    return [frame.index for frame in sink.frames]
+
+
+def test_every_frame_of_a_file_arrives_swapped_and_in_order() -> None:
+    rooms = Rooms(lambda: FakeSource(50))
+    report = rooms.run()
+    assert indices(rooms.sinks[0]) == list(range(50))
+    assert all((frame.image == SWAPPED).all() for frame in rooms.sinks[0].frames)
+    assert (report.frames_in, report.frames_out, sum(report.dropped.values())) == (50, 50, 0)
+    assert report.states == {"live": 50}
+    assert running() == []
+
+
+def test_each_room_is_opened_used_and_closed_once_on_its_own_thread() -> None:
+    rooms = Rooms()
+    rooms.run()
+    used = [rooms.sources[0], rooms.swappers[0], rooms.sinks[0]]
+    assert [room.threads for room in used] == [{"liveswap capture"}, {"liveswap swap"}, {"liveswap sink 0"}]
+    assert [room.closes for room in used] == [1, 1, 1]
+    assert rooms.sinks[0].ended == "closed"
+
+
+@pytest.mark.parametrize("slow", ["swapper", "sink"])
+def test_slow_rooms_lose_nothing_of_a_file(slow: str) -> None:
+    rooms = Rooms(
+        lambda: FakeSource(30),
+        lambda: FakeSwapper(delay_s=0.005 if slow == "swapper" else 0),
+        [lambda: FakeSink(delay_s=0.005 if slow == "sink" else 0), FakeSink],
+    )
+    report = rooms.run()
+    assert indices(rooms.sinks[0]) == indices(rooms.sinks[1]) == list(range(30))
+    assert report.queue_max <= 4
+
+
+def test_slow_swapper_drops_frames_and_keeps_order_and_the_newest() -> None:
+    rooms = Rooms(lambda: FakeSource(60, delay_s=0.004, live=True), lambda: FakeSwapper(delay_s=0.016))
+    report = rooms.run(lossless=False)
+    came = indices(rooms.sinks[0])
+    assert came == sorted(set(came))
+    assert came[-1] == 59
+    assert 5 <= len(came) < 40
+    assert report.dropped["swap"] == 60 - len(came)
+    assert report.queue_max == 1
+
+
+def test_a_slow_sink_does_not_slow_the_others_when_live() -> None:
+    rooms = Rooms(lambda: FakeSource(40, delay_s=0.005, live=True), sinks=[lambda: FakeSink(delay_s=0.05), FakeSink])
+    report = rooms.run(lossless=False)
+    slow, quick = (indices(sink) for sink in rooms.sinks)
+    assert len(slow) < len(quick)
+    assert slow == sorted(set(slow))
+    assert report.dropped["fake"] > 0
+    assert report.sinks == {"fake": len(slow), "fake 2": len(quick)}
+    assert report.frames_out == len(quick)
+
+
+def test_no_frame_is_taken_before_every_room_is_open() -> None:
+    def slow_to_open() -> FakeSwapper:
+        time.sleep(0.1)
+        return FakeSwapper()
+
+    rooms = Rooms(lambda: FakeSource(10, live=True, delay_s=0.01), slow_to_open)
+    assert rooms.run(lossless=False).frames_out > 5
+
+
+@pytest.mark.parametrize(
+    ("room", "fail_at"),
+    [(room, at) for room in ("source", "sink") for at in ("open", "close", 0, 5)]
+    + [("swapper", "open"), ("swapper", "close")],
+)
+@pytest.mark.parametrize("lossless", [True, False])
+def test_an_error_in_any_room_ends_everything_and_is_raised(room: str, fail_at: str | int, lossless: bool) -> None:
+    rooms = Rooms(
+        lambda: FakeSource(20, fail_at if room == "source" else None),
+        lambda: FakeSwapper(fail_at if room == "swapper" else None),
+        [FakeSink, lambda: FakeSink(fail_at if room == "sink" else None)],
+    )
+    with pytest.raises(Fault, match="failed at"):
+        rooms.run(lossless=lossless)
+    assert running() == []
+    for opened in (*rooms.sources, *rooms.swappers):
+        assert opened.closes >= (opened.fail_at != "open")
+    assert all(sink.ended for sink in rooms.sinks)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    faults=st.tuples(*[st.one_of(st.none(), st.sampled_from(["open", "close"]), st.integers(0, 12))] * 4),
+    lossless=st.booleans(),
+    delays_ms=st.tuples(*[st.sampled_from([0, 0, 2])] * 4),
+    stop_after_ms=st.one_of(st.none(), st.integers(0, 20)),
+)
+def test_no_combination_of_faults_hangs_or_leaves_a_room_open(
+    faults: tuple[str | int | None, ...],
+    lossless: bool,
+    delays_ms: tuple[int, ...],
+    stop_after_ms: int | None,
+) -> None:
+    delays = [delay / 1000 for delay in delays_ms]
+    rooms = Rooms(
+        lambda: FakeSource(12, faults[0], delays[0], live=not lossless),
+        lambda: FakeSwapper(faults[1], delays[1]),
+        [lambda: FakeSink(faults[2], delays[2]), lambda: FakeSink(faults[3], delays[3])],
+    )
+    pipeline = rooms.pipeline(lossless=lossless)
+    if stop_after_ms is not None:
+        threading.Timer(stop_after_ms / 1000, pipeline.stop).start()
+    with suppress(Fault):
+        report = ended(pipeline)
+        assert report.frames_in <= 12
+        if lossless:
+            assert not any(report.dropped.values())
+    for sink in rooms.sinks:
+        assert indices(sink) == sorted(set(indices(sink)))
+    assert running() == []
+    for opened in (*rooms.sources, *rooms.swappers):
+        assert opened.closes == 1
+    assert all(sink.ended for sink in rooms.sinks)
+    for sink in rooms.sinks:
+        assert not any((frame.image == RAW).all() for frame in sink.frames)
+
+
+def test_a_source_that_breaks_has_its_frames_delivered_and_the_sinks_abort() -> None:
+    class Breaks(FakeSource):
+        def step(self, at: str | int) -> None:
+            if at == 7:
+                raise SourceError("the fake broke; mend it")
+            super().step(at)
+
+    rooms = Rooms(Breaks)
+    with pytest.raises(SourceError, match="the fake broke"):
+        rooms.run()
+    assert indices(rooms.sinks[0]) == list(range(7))
+    assert rooms.sinks[0].ended == "aborted"
+
+
+def test_a_swap_that_fails_costs_its_frame_and_shows_no_raw_face(caplog: pytest.LogCaptureFixture) -> None:
+    rooms = Rooms(lambda: FakeSource(20), lambda: FakeSwapper(failing=frozenset({3, 4, 12})))
+    report = rooms.run()
+    assert report.failed_frames == 3
+    assert report.states == {"live": 17, "hold": 3}
+    assert indices(rooms.sinks[0]) == list(range(20))
+    assert all((frame.image == SWAPPED).all() for frame in rooms.sinks[0].frames)
+    assert caplog.text.count("a swap failed") == 2, "once for each row of failures"
+
+
+def test_a_swap_that_keeps_failing_ends_the_run() -> None:
+    rooms = Rooms(lambda: FakeSource(100), lambda: FakeSwapper(failing=frozenset(range(5, 100))))
+    with pytest.raises(LiveswapError, match=f"failed on {MAX_FAILURES} frames in a row"):
+        rooms.run()
+    assert rooms.sinks[0].ended == "aborted"
+
+
+def test_a_raw_picture_that_is_called_swapped_is_not_believed() -> None:
+    class Liar(FakeSwapper):
+        def swap(self, frame: Frame) -> SwapResult:
+            return SwapResult(frame, (), True)
+
+    rooms = Rooms(swapper=Liar)
+    report = rooms.run()
+    assert report.failed_frames == 10
+    assert not any(
+        (frame.image == RAW).any(axis=2).all() and (frame.image == RAW).all() for frame in rooms.sinks[0].frames
+    )
+
+
+@pytest.mark.parametrize("on_miss", list(OnMiss))
+def test_a_file_stays_as_long_whatever_happens_to_its_faces(on_miss: OnMiss) -> None:
+    rooms = Rooms(lambda: FakeSource(40), lambda: FakeSwapper(misses=frozenset({0, 1, *range(20, 35)})))
+    report = rooms.run(on_miss=on_miss)
+    assert indices(rooms.sinks[0]) == list(range(40))
+    assert report.raw_face_frames == (17 if on_miss is OnMiss.PASS else 0)
+    raw = [frame.index for frame in rooms.sinks[0].frames if (frame.image == RAW).all()]
+    # A picture of one colour looks the same however much it is blurred.
+    assert raw == ([0, 1, *range(20, 35)] if on_miss in (OnMiss.PASS, OnMiss.BLUR) else [])
+
+
+def test_live_nothing_is_sent_before_the_first_swap() -> None:
+    rooms = Rooms(lambda: FakeSource(20, live=True, delay_s=0.003), lambda: FakeSwapper(misses=frozenset(range(10))))
+    report = rooms.run(lossless=False)
+    assert min(indices(rooms.sinks[0])) >= 10
+    assert report.states["armed"] >= 1
+
+
+def test_the_user_can_stop_and_the_sinks_finish() -> None:
+    stop = threading.Event()
+    rooms = Rooms(lambda: FakeSource(100_000, delay_s=0.001))
+    threading.Timer(0.1, stop.set).start()
+    report = rooms.run(stop=stop)
+    assert report.stopped
+    assert rooms.sinks[0].ended == "closed"
+    assert report.frames_in == report.frames_out == len(rooms.sinks[0].frames)
+    assert 0 < report.frames_in < 100_000
+
+
+def test_leaving_the_block_stops_the_run() -> None:
+    rooms = Rooms(lambda: FakeSource(100_000, delay_s=0.001))
+    with rooms.pipeline():
+        time.sleep(0.05)
+    assert running() == []
+    assert rooms.sinks[0].ended == "closed"
+
+
+def press_ctrl_c(times: int) -> Callable[[Progress], None]:
+    left = [times]
+
+    def on_progress(progress: Progress) -> None:
+        if progress.done and left[0]:
+            left[0] -= 1
+            signal.raise_signal(signal.SIGINT)
+
+    return on_progress
+
+
+def test_ctrl_c_finishes_the_file() -> None:
+    rooms = Rooms(lambda: FakeSource(100_000, delay_s=0.001))
+    pipeline = rooms.pipeline()
+    pipeline.start()
+    report = pipeline.wait(press_ctrl_c(1))
+    assert report.stopped
+    assert rooms.sinks[0].ended == "closed"
+
+
+def test_a_second_ctrl_c_gives_up() -> None:
+    rooms = Rooms(lambda: FakeSource(100_000, delay_s=0.001), sinks=[lambda: FakeSink(delay_s=0.1)])
+    pipeline = rooms.pipeline()
+    pipeline.start()
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.wait(press_ctrl_c(2))
+    deadline_s = time.monotonic() + PATIENCE_S
+    while running() and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert rooms.sinks[0].ended == "aborted"
+
+
+class Stuck:
+    """Blocks in the middle until released."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+
+    def at(self, index: int) -> None:
+        if index == 5:
+            self.release.wait(PATIENCE_S)
+
+
+def test_a_source_that_blocks_is_left_behind_after_a_stop(caplog: pytest.LogCaptureFixture) -> None:
+    stuck, stop = Stuck(), threading.Event()
+
+    class Blocks(FakeSource):
+        def step(self, at: str | int) -> None:
+            if isinstance(at, int):
+                stuck.at(at)
+            super().step(at)
+
+    rooms = Rooms(Blocks)
+    threading.Timer(0.1, stop.set).start()
+    report = rooms.run(stop=stop)
+    assert report.frames_out == 5
+    assert rooms.sinks[0].ended == "closed"
+    assert "left behind" in caplog.text
+    stuck.release.set()
+
+
+@pytest.mark.parametrize("room", ["swap", "sink"])
+def test_a_room_that_blocks_cannot_keep_the_run_from_ending(room: str) -> None:
+    stuck, stop = Stuck(), threading.Event()
+
+    class SwapBlocks(FakeSwapper):
+        def swap(self, frame: Frame) -> SwapResult:
+            if room == "swap":
+                stuck.at(frame.index)
+            return super().swap(frame)
+
+    class SinkBlocks(FakeSink):
+        def send(self, frame: Frame) -> None:
+            if room == "sink":
+                stuck.at(frame.index)
+            super().send(frame)
+
+    rooms = Rooms(swapper=SwapBlocks, sinks=[SinkBlocks])
+    threading.Timer(0.1, stop.set).start()
+    with pytest.raises(LiveswapError, match=r"did not (stop|finish) within"):
+        rooms.run(stop=stop)
+    if room == "swap":
+        assert rooms.sinks[0].ended == "closed", "what had been swapped is safe"
+    stuck.release.set()
+
+
+def test_progress_counts_up_on_the_callers_thread() -> None:
+    seen: list[tuple[Progress, str]] = []
+    rooms = Rooms(lambda: FakeSource(100, delay_s=0.004))
+    run_pipeline(
+        rooms.source,
+        rooms.swapper,
+        rooms.sink_factories(),
+        guard_factory=lambda info: Guard(live=info.live),
+        lossless=True,
+        on_progress=lambda progress: seen.append((progress, threading.current_thread().name)),
+    )
+    assert {name for _, name in seen} == {threading.current_thread().name}
+    done = [progress.done for progress, _ in seen]
+    assert done == sorted(done)
+    last = seen[-1][0]
+    assert (last.done, last.total, last.state) == (100, 100, "live")
+    assert len(seen) >= 3
+    assert seen[-2][0].fps > 20
+
+
+def test_an_error_in_the_progress_ends_the_run_and_is_raised() -> None:
+    rooms = Rooms(lambda: FakeSource(100_000, delay_s=0.001))
+    pipeline = rooms.pipeline()
+    pipeline.start()
+
+    def fail(progress: Progress) -> None:
+        raise Fault("no terminal")
+
+    with pytest.raises(Fault, match="no terminal"):
+        pipeline.wait(fail)
+    assert running() == []
+    assert rooms.sinks[0].ended == "aborted"
+
+
+def test_the_badge_is_on_every_picture_and_leaving_it_out_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    with_badge, without = Rooms(), Rooms()
+    assert with_badge.run(badge=True).badge
+    assert "badge" not in caplog.text
+    assert not without.run(badge=False).badge
+    assert caplog.text.count("badge is switched off") == 1
+    assert not any((frame.image == SWAPPED).all() for frame in with_badge.sinks[0].frames)
+    assert all((frame.image == SWAPPED).all() for frame in without.sinks[0].frames)
+
+
+def test_the_report_says_what_happened() -> None:
+    report = Rooms(lambda: FakeSource(30, delay_s=0.001), lambda: FakeSwapper(delay_s=0.004)).run(badge=True)
+    assert report.provider == "FakeProvider"
+    assert report.source == {"name": "fake", "width": 64, "height": 48, "fps": 30.0, "live": False}
+    assert {"capture", "wait", "detect", "infer", "swap", "guard", "badge", "send fake"} <= set(report.stages)
+    assert report.stages["swap"]["p50"] >= 4
+    assert report.latency_ms["p99"] >= report.latency_ms["p50"] >= 4
+    assert 0 < report.fps < 250
+    assert report.machine["cores"] >= 1
+
+
+def test_a_pipeline_without_a_sink_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one sink"):
+        Pipeline(FakeSource, FakeSwapper, [], guard_factory=lambda info: Guard(), lossless=True)
+
+
+def run_video(source: Path, sink: Path) -> RunReport:
+    return run_pipeline(
+        lambda: VideoFile(source),
+        FakeSwapper,
+        [lambda info: VideoWriter(sink, info)],
+        guard_factory=lambda info: Guard(live=info.live),
+        lossless=True,
+    )
+
+
+def test_a_video_goes_through_with_equal_length_rate_and_sound(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mp4", count=60, audio="aac")
+    report = run_video(source, tmp_path / "out.mp4")
+    before, after = look(source), look(tmp_path / "out.mp4")
+    assert report.frames_in == report.frames_out == 60
+    assert after.times_s == pytest.approx(before.times_s)
+    assert (after.fps, after.seconds, after.sound) == (before.fps, before.seconds, before.sound)
+
+
+def test_a_damaged_video_leaves_a_partial_one_and_no_half_file(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mp4", count=90, options={"movflags": "faststart"})
+    source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+    with pytest.raises(SourceError, match="is damaged after") as error:
+        run_video(source, tmp_path / "out.mp4")
+    assert not (tmp_path / "out.mp4").exists()
+    kept = len(look(tmp_path / "out.partial.mp4").times_s)
+    assert f"after {kept} frames" in str(error.value)
+
+
+def test_a_source_that_cannot_be_opened_creates_no_file(tmp_path: Path) -> None:
+    (tmp_path / "in.mp4").write_text("not a video")
+    with pytest.raises(SourceError, match="no video"):
+        run_video(tmp_path / "in.mp4", tmp_path / "out.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
