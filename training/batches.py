@@ -21,8 +21,8 @@ from training.faceset import Faceset
 STACK_BYTES = 6 << 30
 """Above this the stack keeps one stored pixel for a training pixel instead of four."""
 MASK_RIM = 0.012
-"""How far the mask reaches beyond the hull of the mesh, of the stacked side: the hull covers 94 % of the rendered faces'
-true masks, with the rim 98 %."""
+"""How far the mask reaches beyond the hull of the mesh, of the stacked side. The hull covers 94 % of the true masks of
+rendered faces, with the rim it is 98 %."""
 MARGIN = 1.25
 """How much wider than the training crop the stacked faces are."""
 
