@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
 import cv2
@@ -75,7 +75,8 @@ class FaceSwapper:
         self._finder, self._engine = finder, engine
         self._morph, self._smooth, self._live = morph, smooth, live
         self._geometry = (geometry or engine.dfm.geometry).resized(engine.dfm.resolution)
-        self._blender = Blender(blend, engine.dfm.placement)
+        blend = blend or BlendSettings()
+        self._blender = Blender(blend if smooth else replace(blend, colour_smoothing_s=0), engine.dfm.placement)
         self._steady = SteadySimilarity(self._geometry.size)
         self._track_id: int | None = None
         self._last_s = 0.0
@@ -132,6 +133,8 @@ class FaceSwapper:
             self._steady.reset()
             self._blender.reset()
         self._track_id, self._last_s = face.track_id, now_s
+        if not np.isfinite(face.landmarks).all():
+            return None
         try:
             matrix = frame_to_crop(face.landmarks, self._geometry)
         except ValueError:
@@ -154,7 +157,7 @@ class FaceSwapper:
 
 
 def _finite(output: EngineOutput) -> bool:
-    return all(cv2.checkRange(each) for each in (output.face, output.face_mask, output.performer_mask))
+    return all(bool(np.isfinite(each).all()) for each in (output.face, output.face_mask, output.performer_mask))
 
 
 class _Stopwatch:

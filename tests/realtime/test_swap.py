@@ -1,0 +1,320 @@
+"""One frame in, one SwapResult out: swapped where a face was covered, otherwise untouched and with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from realtime.align import canonical_mesh, full_face, whole_face
+from realtime.blend import BlendSettings
+from realtime.dfm import Dfm, read_dfm
+from realtime.errors import ModelError
+from realtime.frame import Face, Frame, ImageU8, Points
+from realtime.infer import EngineOutput, OnnxEngine, open_engine
+from realtime.swap import FaceSwapper, Finder, SwapResult
+from tests.community_dfm import liveswap_metadata, painting_dfm, random_dfm
+
+ROUNDING = 1
+"""Levels: a float picture becomes 8 bits once."""
+PAINT = (0.2, 0.4, 0.9)
+UNSMOOTHED = BlendSettings(colour="none")
+
+
+def mesh(x: float = 160, y: float = 120, width: float = 60) -> Points:
+    """A face that looks straight ahead: the canonical square, `width` pixels wide, around (x, y)."""
+    points = (canonical_mesh() - 0.5) * width + (x, y)
+    return np.column_stack([points, np.zeros(468)]).astype(np.float32)
+
+
+def frame(index: int = 0, time_s: float | None = None, level: int = 100) -> Frame:
+    image = np.full((240, 320, 3), level, np.uint8)
+    image[::7, ::5] = 30
+    now_s = index / 30 if time_s is None else time_s
+    return Frame(image, index, captured_s=1000 + now_s, pts_s=now_s)
+
+
+class ListFinder:
+    """Finds what it was told to find: one list of faces for each frame, the last one for ever."""
+
+    def __init__(self, *answers: list[Face]) -> None:
+        self.answers, self.closed = list(answers), 0
+
+    def find(self, frame: Frame) -> list[Face]:
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class AnsweringEngine:
+    """Answers with what it was told, whatever it is shown."""
+
+    provider = "test"
+
+    def __init__(self, dfm: Dfm, output: EngineOutput | Exception) -> None:
+        self.dfm, self.output, self.closed = dfm, output, 0
+        self.seen: list[ImageU8] = []
+
+    def run(self, image: ImageU8, morph: float = 0.75) -> EngineOutput:
+        self.seen.append(image)
+        if isinstance(self.output, Exception):
+            raise self.output
+        return self.output
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def finder(*faces: Face) -> ListFinder:
+    return ListFinder(list(faces))
+
+
+def face(track_id: int = 0, x: float = 160, y: float = 120, width: float = 60) -> Face:
+    return Face(mesh(x, y, width), 1.0, track_id)
+
+
+def output(value: float = 0.5, mask: float = 1.0, size: int = 64) -> EngineOutput:
+    full = np.full((size, size), mask, np.float32)
+    return EngineOutput(np.full((size, size, 3), value, np.float32), full, full)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> OnnxEngine:
+    """Paints one colour everywhere."""
+    return open_engine(painting_dfm(tmp_path / "paint.dfm", colour=PAINT), threads=1)
+
+
+@pytest.fixture
+def dfm(engine: OnnxEngine) -> Dfm:
+    return engine.dfm
+
+
+def untouched(result: SwapResult, original: Frame) -> bool:
+    return not result.swapped and result.frame is original and bool(result.miss)
+
+
+# A swap
+
+
+def test_the_face_is_painted_and_the_rest_stays(engine: OnnxEngine) -> None:
+    original = frame()
+    before = original.image.copy()
+    result = FaceSwapper(finder(face()), engine, blend=UNSMOOTHED).swap(original)
+    assert result.swapped
+    assert result.miss is None
+    np.testing.assert_allclose(result.frame.image[120, 160], np.array(PAINT) * 255, atol=ROUNDING)
+    np.testing.assert_array_equal(original.image, before)
+    np.testing.assert_array_equal(result.frame.image[:, :80], before[:, :80])
+    assert (result.frame.index, result.frame.pts_s, result.frame.captured_s) == (0, 0.0, 1000.0)
+    assert list(result.stages_ms) == ["detect", "align", "infer", "blend"]
+    assert min(result.stages_ms.values()) >= 0
+
+
+def test_a_community_model_with_morph_swaps(tmp_path: Path) -> None:
+    model = open_engine(random_dfm(tmp_path / "community.dfm", morph=True), threads=1)
+    result = FaceSwapper(finder(face()), model, morph=0.3).swap(frame())
+    assert result.swapped
+    assert (result.frame.image != frame().image).any()
+
+
+def test_a_model_is_shown_the_crop_it_says_it_was_trained_on(tmp_path: Path) -> None:
+    """The same face, seen by two models: the one with the wider view sees it smaller."""
+    original = frame()
+    original.image[:] = 0
+    original.image[105:135, 145:175] = 255  # a white square of half the canonical width, in the middle of the face
+    lit = {}
+    for kind, geometry in (("whole", whole_face(64)), ("full", full_face(64))):
+        card = liveswap_metadata(coverage=geometry.coverage, offset=[geometry.offset_x, geometry.offset_y])
+        model = open_engine(painting_dfm(tmp_path / f"{kind}.dfm", metadata=card), threads=1)
+        looking = AnsweringEngine(model.dfm, output())
+        FaceSwapper(finder(face()), looking).swap(original)
+        lit[kind] = float((looking.seen[0] > 127).mean()) ** 0.5
+    assert lit["whole"] == pytest.approx(0.5 / 2.2, abs=0.02)
+    assert lit["full"] == pytest.approx(0.5 / 1.5966, abs=0.02)
+
+
+def test_the_view_can_be_overridden_but_not_the_size(dfm: Dfm) -> None:
+    looking = AnsweringEngine(dfm, output())
+    result = FaceSwapper(finder(face()), looking, geometry=full_face(300)).swap(frame())
+    assert result.swapped
+    assert looking.seen[0].shape == (64, 64, 3)
+    seen_by_default = AnsweringEngine(dfm, output())
+    FaceSwapper(finder(face()), seen_by_default).swap(frame())
+    assert (looking.seen[0] != seen_by_default.seen[0]).any()
+
+
+def test_the_hull_keeps_the_paint_inside_the_outline_of_the_face(engine: OnnxEngine) -> None:
+    def changed(hull: bool) -> int:
+        settings = BlendSettings(colour="none", hull=hull)
+        result = FaceSwapper(finder(face()), engine, blend=settings).swap(frame())
+        return int((result.frame.image != frame().image).any(axis=2).sum())
+
+    assert changed(hull=True) < 0.7 * changed(hull=False)
+
+
+def test_the_placement_of_the_model_is_applied(tmp_path: Path) -> None:
+    mask = np.zeros((64, 64), np.float32)
+    mask[22:42, 22:42] = 1
+    middles = []
+    for shift in (0.0, 0.1):
+        path = painting_dfm(
+            tmp_path / "m.dfm", mask=mask, metadata=liveswap_metadata(coverage=2.2, placement=[1, shift, 0])
+        )
+        answer = EngineOutput(output().face, mask, np.ones((64, 64), np.float32))
+        placing = AnsweringEngine(read_dfm(path), answer)
+        result = FaceSwapper(finder(face()), placing, blend=UNSMOOTHED).swap(frame())
+        middles.append(np.nonzero((result.frame.image != frame().image).any(axis=2))[1].mean())
+    assert middles[1] - middles[0] == pytest.approx(0.1 * 2.2 * 60, abs=0.5)
+
+
+# Misses
+
+
+def test_a_picture_without_a_face_stays_as_it_is(engine: OnnxEngine) -> None:
+    original = frame()
+    result = FaceSwapper(finder(), engine).swap(original)
+    assert untouched(result, original)
+    assert result.miss == "no face"
+    assert result.faces == ()
+    assert list(result.stages_ms) == ["detect"]
+
+
+@pytest.mark.parametrize("wreck", ["collapsed", "nan", "infinite", "speck", "giant"])
+def test_landmarks_that_make_no_face_are_a_miss(engine: OnnxEngine, wreck: str) -> None:
+    points = mesh()
+    if wreck == "collapsed":
+        points[:] = 50
+    elif wreck == "speck":
+        points = mesh(width=1)
+    elif wreck == "giant":
+        points = mesh(width=1e6)
+    else:
+        points[4] = np.nan if wreck == "nan" else np.inf
+    original = frame()
+    result = FaceSwapper(finder(Face(points, 1.0)), engine).swap(original)
+    assert untouched(result, original)
+    assert result.miss == "the landmarks make no face"
+
+
+@pytest.mark.parametrize("part", ["face", "face_mask", "performer_mask"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_answer_that_is_not_finite_is_a_miss(dfm: Dfm, part: str, value: float) -> None:
+    flawed = output()
+    getattr(flawed, part)[20, 20] = value
+    original = frame()
+    result = FaceSwapper(finder(face()), AnsweringEngine(dfm, flawed)).swap(original)
+    assert untouched(result, original)
+    assert result.miss == "the model's answer is not finite"
+
+
+@pytest.mark.parametrize("mask", [0.0, 0.1, -5.0])
+def test_a_mask_that_leaves_the_performer_visible_is_a_miss(dfm: Dfm, mask: float) -> None:
+    original = frame()
+    result = FaceSwapper(finder(face()), AnsweringEngine(dfm, output(mask=mask))).swap(original)
+    assert untouched(result, original)
+    assert result.miss == "the mask does not cover the face"
+
+
+def test_a_mask_that_is_eroded_away_is_a_miss(dfm: Dfm) -> None:
+    narrow = output()
+    narrow.face_mask[:, :24] = 0
+    narrow.face_mask[:, 40:] = 0
+    result = FaceSwapper(finder(face()), AnsweringEngine(dfm, narrow), blend=BlendSettings(erode=0.2)).swap(frame())
+    assert result.miss == "the mask does not cover the face"
+
+
+def test_a_face_outside_the_picture_is_a_miss(engine: OnnxEngine) -> None:
+    original = frame()
+    result = FaceSwapper(finder(face(x=900)), engine).swap(original)
+    assert untouched(result, original)
+    assert result.miss == "the face lies outside the picture"
+
+
+def test_what_fails_in_the_engine_is_raised(dfm: Dfm) -> None:
+    with pytest.raises(ModelError, match="broken"):
+        FaceSwapper(finder(face()), AnsweringEngine(dfm, ModelError("broken"))).swap(frame())
+
+
+# Several faces, and time
+
+
+def test_with_two_faces_it_keeps_to_the_one_it_began_with(engine: OnnxEngine) -> None:
+    first, second = face(track_id=3, x=80), face(track_id=4, x=240)
+    swapper = FaceSwapper(ListFinder([first, second], [second, first], [second]), engine)
+    swapped = [swapper.swap(frame(i)) for i in range(3)]
+    assert [result.faces[0].track_id for result in swapped] == [3, 3, 4]
+    assert [len(result.faces) for result in swapped] == [2, 2, 1]
+    both = swapped[1].frame.image
+    assert (both[:, :160] != frame().image[:, :160]).any()
+    np.testing.assert_array_equal(both[:, 200:], frame().image[:, 200:])
+
+
+def x_of_paint(result: SwapResult) -> float:
+    """Where the middle of the painted region lies."""
+    return float(np.nonzero((result.frame.image != frame().image).any(axis=2))[1].mean())
+
+
+def jumping(engine: OnnxEngine, *, track_id: int = 0, smooth: bool = True, live: bool = False) -> FaceSwapper:
+    faces = ListFinder([face()], [face(track_id=track_id, x=166)])
+    return FaceSwapper(faces, engine, blend=UNSMOOTHED, smooth=smooth, live=live)
+
+
+def moved(swapper: FaceSwapper, second: Frame) -> float:
+    """How far the paint moves when the landmarks jump by 6 px between two frames."""
+    start = x_of_paint(swapper.swap(frame(0)))
+    return x_of_paint(swapper.swap(second)) - start
+
+
+def test_the_crop_is_kept_still_unless_every_frame_shall_stand_alone(engine: OnnxEngine) -> None:
+    assert moved(jumping(engine), frame(1)) < 5.5
+    assert moved(jumping(engine, smooth=False), frame(1)) == pytest.approx(6, abs=0.5)
+
+
+def test_another_face_starts_where_it_is(engine: OnnxEngine) -> None:
+    assert moved(jumping(engine, track_id=9), frame(1)) == pytest.approx(6, abs=0.5)
+
+
+@pytest.mark.parametrize("time_s", [0.9, -0.1])
+def test_after_a_gap_or_a_step_back_the_face_starts_where_it_is(engine: OnnxEngine, time_s: float) -> None:
+    assert moved(jumping(engine), frame(1, time_s)) == pytest.approx(6, abs=0.5)
+
+
+def test_a_file_goes_by_its_own_time_and_a_live_source_by_the_clock(engine: OnnxEngine) -> None:
+    late_in_the_file = replace(frame(1), pts_s=0.9)
+    late_on_the_clock = replace(frame(1), captured_s=1000.9)
+    assert moved(jumping(engine, live=False), late_in_the_file) == pytest.approx(6, abs=0.5)
+    assert moved(jumping(engine, live=False), late_on_the_clock) < 5.5
+    assert moved(jumping(engine, live=True), late_on_the_clock) == pytest.approx(6, abs=0.5)
+    assert moved(jumping(engine, live=True), late_in_the_file) < 5.5
+
+
+# Ownership
+
+
+def test_closing_closes_finder_and_engine_even_when_one_fails(dfm: Dfm) -> None:
+    class FailingFinder(ListFinder):
+        def close(self) -> None:
+            raise RuntimeError("stuck")
+
+    engine = AnsweringEngine(dfm, output())
+    with pytest.raises(RuntimeError, match="stuck"):
+        FaceSwapper(FailingFinder([]), engine).close()
+    assert engine.closed == 1
+    polite: Finder = finder()
+    with FaceSwapper(polite, engine):
+        pass
+    assert engine.closed == 2
+    assert isinstance(polite, ListFinder)
+    assert polite.closed == 1
+
+
+def test_the_swapper_names_what_runs_its_model(engine: OnnxEngine) -> None:
+    assert FaceSwapper(finder(), engine).provider == "CPUExecutionProvider"
+
+
+def test_a_morph_out_of_range_is_the_callers_mistake(engine: OnnxEngine) -> None:
+    with pytest.raises(ValueError, match="morph"):
+        FaceSwapper(finder(), engine, morph=2)
