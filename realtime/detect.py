@@ -4,7 +4,8 @@ Note [Follow, then detect]
     A face is looked for where it was one frame ago, which costs one run of the mesh network. Detectors run only while
     fewer than `max_faces` faces are followed: BlazeFace short range first, then full range if that did not find
     enough. When a face gets lost they run in the same frame; while they find nothing new they rest for some frames,
-    because an empty chair must not cost more than a face.
+    because an empty chair must not cost more than a face. A face that a hand hides for a moment comes back without
+    them: for half a second the mesh network goes on looking in its place.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from realtime.region import Region, box_overlap, region_of_mesh
 _DETECTORS: tuple[Literal["short", "full"], ...] = ("short", "full")
 _CLOSER = 1.5
 """Side of the window for a second look, in sides of the region found first."""
+_SURE = 0.5
+"""Score of a detection that needs no second look."""
 _SAME_FACE = 0.5
 """Boxes or regions that overlap so much show the same face."""
 _MIN_SIDE_PX = 6.0
@@ -39,7 +42,7 @@ _MAX_DRIFT = 0.5
 _MAX_GROWTH = 2.5
 """How many times larger or smaller than its region promised a face may turn out."""
 _MEMORY_FRAMES = 15
-"""A lost face that is found again near its place within so many frames gets its track_id back..."""
+"""A face that comes back to its place within so many frames keeps its track_id..."""
 _SAME_PLACE = 0.25
 """... if its region overlaps the one in which it was seen last at least so much."""
 _NO_NUMBER = -1
@@ -121,24 +124,26 @@ class FaceFinder:
             self._next_id = 0
         self._count += 1
         image = np.ascontiguousarray(frame.image)
-        followed = [sight for sight in self._sights if sight.seen == self._count - 1]
-        sights = self._follow(image, self._mesh, followed)
-        lost_one = len(sights) < len(followed)
+        sights = self._follow(image, self._mesh)
+        seen = {sight.track_id for sight in sights}
+        lost_one = any(sight.seen == self._count - 1 and sight.track_id not in seen for sight in self._sights)
         if len(sights) < self._max_faces and (lost_one or self._count >= self._next_search):
             found = self._search(image, self._mesh, sights)
             if not found:
                 self._next_search = self._count + self._detect_every
-            sights = sorted(sights + self._number(found, sights), key=lambda sight: sight.track_id)
+            sights += self._number(found, seen)
+        sights.sort(key=lambda sight: sight.track_id)
         self._remember(sights)
         return [sight.face for sight in sights]
 
-    def _follow(self, image: ImageU8, mesh: FaceMesh, before: list[_Sight]) -> list[_Sight]:
-        """The faces that are where they were; of two that came to lie on one face the older one stays."""
+    def _follow(self, image: ImageU8, mesh: FaceMesh) -> list[_Sight]:
+        """The faces that are where they were last; of two that came to lie on one face the older one stays."""
         sights: list[_Sight] = []
-        for last in before:
-            sight = self._fit(image, mesh, last.region, last.track_id)
-            if sight and not _is_among(sight, sights):
-                sights.append(sight)
+        for last in self._sights:
+            if len(sights) < self._max_faces:
+                sight = self._fit(image, mesh, last.region, last.track_id)
+                if sight and not _is_among(sight, sights):
+                    sights.append(sight)
         return sights
 
     def _search(self, image: ImageU8, mesh: FaceMesh, known: list[_Sight]) -> list[_Sight]:
@@ -159,16 +164,19 @@ class FaceFinder:
     def _detect(self, image: ImageU8) -> Iterator[list[Region]]:
         """Where faces may be: from the fast detector, then, if the caller wants more, from the thorough one.
 
-        The thorough one draws boxes of a twentieth of the picture around faces that are smaller: for each the fast one
-        looks again, closer, which lets the mesh fit to half as large faces.
+        The thorough one draws boxes of a twentieth of the picture even around smaller faces: for each the fast one
+        looks again, closer, so that the mesh fits faces of less than half that size.
         """
         short, full = self._detectors
         yield [detection.region() for detection in short.find(image)]
         regions = []
-        for coarse in (detection.region() for detection in full.find(image)):
-            window = Region(coarse.x, coarse.y, coarse.side * _CLOSER)
-            closer = short.find(image, window)
-            regions.append(closer[0].region() if closer else coarse)
+        for detection in full.find(image):
+            coarse = detection.region()
+            closer = short.find(image, Region(coarse.x, coarse.y, coarse.side * _CLOSER))
+            if closer:
+                regions.append(closer[0].region())
+            elif detection.score >= _SURE:
+                regions.append(coarse)
         yield regions
 
     def _fit(self, image: ImageU8, mesh: FaceMesh, region: Region, track_id: int) -> _Sight | None:
@@ -178,9 +186,8 @@ class FaceFinder:
         sight = _Sight(Face(landmarks, presence, track_id), region_of_mesh(landmarks), self._count)
         return sight if _is_plausible(sight, region, image) else None
 
-    def _number(self, found: list[_Sight], known: list[_Sight]) -> list[_Sight]:
+    def _number(self, found: list[_Sight], taken: set[int]) -> list[_Sight]:
         """The `found` faces with the number of a face that was lost there a moment ago, or else a new one."""
-        taken = {sight.track_id for sight in known}
         lost = [sight for sight in self._sights if sight.track_id not in taken]
         numbered = []
         for sight in found:
@@ -195,6 +202,7 @@ class FaceFinder:
         return numbered
 
     def _remember(self, sights: list[_Sight]) -> None:
+        """Keep the faces of this frame first, then those that are lost but not yet forgotten."""
         seen = {sight.track_id for sight in sights}
         recent = [sight for sight in self._sights if self._count - sight.seen < _MEMORY_FRAMES]
         self._sights = sights + [sight for sight in recent if sight.track_id not in seen]
