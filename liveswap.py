@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import functools
 import json
-import logging
 import math
 import os
 import signal
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from realtime.errors import LiveswapError, UsageError
-from realtime.meter import Meter
+from realtime.screen import Screen, log_lines
 
 if TYPE_CHECKING:
     from realtime.align import CropGeometry
@@ -58,7 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run_command(argv: Sequence[str]) -> int:
     try:
         args = build_parser().parse_args(argv)
-        with _log_lines(args.verbose, args.quiet):
+        if args.json not in (None, "-") and not Path(args.json).parent.is_dir():
+            raise UsageError(
+                f"the folder {Path(args.json).parent} of --json does not exist; make it, or choose another"
+            )
+        with log_lines(args.verbose, args.quiet):
             code: int = args.command(args, Screen(args.quiet, json_on_stdout=args.json == "-"))
             return code
     except SystemExit as done:  # argparse, after --help and --version
@@ -213,54 +216,6 @@ def _count(text: str) -> int:
     if value != int(value):
         raise argparse.ArgumentTypeError(f"{text} is not a whole number")
     return int(value)
-
-
-class Screen:
-    """Where words go: results to the output, everything else to the error output, nothing but trouble when quiet."""
-
-    def __init__(self, quiet: bool, json_on_stdout: bool) -> None:
-        self._quiet, self._json_on_stdout = quiet, json_on_stdout
-
-    def say(self, text: str) -> None:
-        """A result for people; leaves the output to the JSON where both would go there."""
-        if not self._quiet:
-            print(text, file=sys.stderr if self._json_on_stdout else sys.stdout, flush=True)
-
-    def note(self, text: str) -> None:
-        """Something to know beside the result."""
-        if not self._quiet:
-            print(text, file=sys.stderr, flush=True)
-
-    def progress(self, title: str) -> Meter:
-        """A progress bar to use in a `with` block."""
-        return Meter(title, shown=not self._quiet)
-
-
-class _Lines(logging.Handler):
-    """Log records as lines on the error output that is current when they come."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print(f"liveswap: {record.levelname.lower()}: {record.getMessage()}", file=sys.stderr, flush=True)
-        if record.exc_info and self.level <= logging.DEBUG:
-            traceback.print_exception(record.exc_info[1])
-
-
-@contextlib.contextmanager
-def _log_lines(verbose: int, quiet: bool) -> Iterator[None]:
-    """Send what our rooms log to the error output while a command runs."""
-    level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    handler = _Lines(level)
-    loggers = [logging.getLogger(name) for name in ("realtime", "training", "export")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.addHandler(handler)
-        logger.setLevel(level)
-    try:
-        yield
-    finally:
-        for logger, old in zip(loggers, before, strict=True):
-            logger.removeHandler(handler)
-            logger.setLevel(old)
 
 
 def _write_json(args: argparse.Namespace, result: dict[str, Any]) -> None:
@@ -473,10 +428,9 @@ def _show_card(model: Dfm, screen: Screen) -> None:
     subject, consent = (_printable(model.card.get(name)) for name in ("subject", "consent"))
     screen.note(f"model {model.path.name}: {subject or 'subject unknown'}; consent: {consent or 'not stated'}")
     if not (subject and consent):
-        warning = (
-            "this model does not say whose face it shows and that the person agreed; make sure of it before you use it"
+        screen.warn(
+            "this model does not say whose face it shows and that the person agreed; make sure before you use it"
         )
-        print(f"liveswap: warning: {warning}", file=sys.stderr, flush=True)
 
 
 def _printable(value: object) -> str:

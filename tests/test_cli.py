@@ -105,6 +105,7 @@ def test_version_is_told(call: Call) -> None:
         (("export", "r", "--out", "m.dfm", "--subject", "Ada"), "--consent"),
         (("export", "r", "--out", "m.dfm", "--subject", " ", "--consent", "yes"), "--subject"),
         (("run", "--source", "x.mp4", "--sink", "y.mp4"), "--model"),
+        (("evaluate", "r", "--json", "no-such-folder/r.json"), "no-such-folder"),
         (("run", "--model", "m.dfm", "--on-miss", "panic"), "invalid choice"),
         (("run", "--model", "m.dfm", "--sink", "preview"), "not supported"),
         (("run", "--model", "m.dfm", "--hold-ms", "-1"), "hold_ms"),

@@ -118,6 +118,16 @@ def test_every_base_and_extra_dependency_of_make_setup_is_pinned() -> None:
     assert not names - pins
 
 
+def test_system_packages_are_the_same_in_makefile_readme_and_ci() -> None:
+    makefile, readme, ci = ((ROOT / name).read_text("utf-8") for name in ("Makefile", "README.md", ".ci/run"))
+    libraries = dict(re.findall(r'"(lib[^"]+\.so\.\d+)": "([^"]+)"', makefile))
+    assert len(libraries) == 4
+    for library, package in libraries.items():
+        assert library in ci
+        assert package in ci
+        assert package in readme
+
+
 def lines_with(pattern: re.Pattern[str], paths: list[Path]) -> list[str]:
     return [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"

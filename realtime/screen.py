@@ -1,17 +1,49 @@
-"""Shows how far something has come. Numbers in, a bar or a line with the time left on the error output out."""
+"""Talks to the person at the terminal. Words, progress and log records in; lines, or a bar with the time left, out.
+
+Results go to the output, everything else to the error output, so that results can be piped.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import sys
 import time
+import traceback
+from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 PLAIN_EVERY_S = 10.0
 """How often progress becomes a line where nobody watches a bar."""
+
+
+class Screen:
+    """Where words go: results to the output, everything else to the error output, nothing but trouble when quiet."""
+
+    def __init__(self, quiet: bool, json_on_stdout: bool) -> None:
+        self._quiet, self._json_on_stdout = quiet, json_on_stdout
+
+    def say(self, text: str) -> None:
+        """A result for people; leaves the output to the JSON where both would go there."""
+        if not self._quiet:
+            _line(text, sys.stderr if self._json_on_stdout else sys.stdout)
+
+    def note(self, text: str) -> None:
+        """Something to know beside the result."""
+        if not self._quiet:
+            _line(text, sys.stderr)
+
+    def warn(self, text: str) -> None:
+        """Something that has to be known even when quiet."""
+        _line(f"liveswap: warning: {text}", sys.stderr)
+
+    def progress(self, title: str) -> Meter:
+        """A progress bar to use in a `with` block."""
+        return Meter(title, shown=not self._quiet)
 
 
 class Meter:
@@ -59,11 +91,42 @@ class Meter:
         elif self._shown and now_s - self._spoke_s >= PLAIN_EVERY_S:
             self._spoke_s = now_s
             share = f"{100 * min(done / total, 1):.0f} %, " if total else ""
-            sys.stderr.write(f"{self._title}: {share}{note}\n")
-            sys.stderr.flush()
+            _line(f"{self._title}: {share}{note}", sys.stderr)
 
 
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class _Lines(logging.Handler):
+    """Log records as lines on the error output that is current when they come."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _line(f"liveswap: {record.levelname.lower()}: {record.getMessage()}", sys.stderr)
+        if record.exc_info and self.level <= logging.DEBUG:
+            traceback.print_exception(record.exc_info[1])
+
+
+@contextlib.contextmanager
+def log_lines(verbose: int, quiet: bool) -> Iterator[None]:
+    """Send what our rooms log to the error output while a command runs."""
+    level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    handler = _Lines(level)
+    loggers = [logging.getLogger(name) for name in ("realtime", "training", "export")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, old in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(old)
+
+
+def _line(text: str, stream: TextIO) -> None:
+    stream.write(f"{text}\n")
+    stream.flush()
