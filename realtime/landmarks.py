@@ -35,6 +35,12 @@ RIGHT_IRIS = (468, 469, 470, 471, 472)
 """Centre and rim; only in meshes of 478 points."""
 LEFT_IRIS = (473, 474, 475, 476, 477)
 
+_BAND, _BAND_STEP = 0.28, 0.07
+"""On the canonical face. No triangle of the mesh is higher than 0.21: each lies as a whole in one of the bands."""
+_SHIFT_BITS = 4
+_FAR_PX = 2.0**20
+"""OpenCV takes coordinates of 32 bits, of which some are fractions."""
+
 _JAW = (127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361, 323, 454, 356)
 _CHIN = _JAW.index(152)
 _IBUG_17_TO_67 = (
@@ -72,15 +78,21 @@ def _jaw_weights() -> NDArray[np.float32]:
 def face_hull(landmarks: Points, height: int, width: int) -> NDArray[np.uint8]:
     """(height, width) mask, 255 on the face from chin to forehead as far as the mesh goes, soft at the rim.
 
-    The convex outline of the oval, and in a turned head also the features that stick out beyond it, each with its own
-    outline, so that the background between nose and chin stays outside. `landmarks` is (468 or 478, 2 or 3) in pixels
-    of the mask; what lies outside it is cut off.
+    The union of the convex hulls of overlapping bands of the mesh: a face is convex from left to right but not from
+    top to bottom, so that in a turned head the nose is inside and the background under it is not.
+    `landmarks` is (468 or 478, 2 or 3) in pixels of the mask; what lies outside it is cut off.
     """
     mask = np.zeros((height, width), np.uint8)
-    bits = 4
-    limit = 2 ** (30 - bits)
-    points = np.clip(landmarks[:, :2], -limit, limit).astype(np.float32)
-    for part in (OVAL, NOSE, LIPS_OUTER, RIGHT_EYE + RIGHT_BROW, LEFT_EYE + LEFT_BROW):
-        outline = np.rint(cv2.convexHull(points[list(part)]) * 2**bits).astype(np.int32)
-        cv2.fillConvexPoly(mask, outline, 255, lineType=cv2.LINE_AA, shift=bits)
+    points = np.clip(landmarks[:468, :2], -_FAR_PX, _FAR_PX).astype(np.float32)
+    for band in _bands():
+        outline = np.rint(cv2.convexHull(points[band]) * 2**_SHIFT_BITS).astype(np.int32)
+        cv2.fillConvexPoly(mask, outline, 255, lineType=cv2.LINE_AA, shift=_SHIFT_BITS)
     return mask
+
+
+@cache
+def _bands() -> list[NDArray[np.intp]]:
+    """The points of the mesh in overlapping bands from forehead to chin."""
+    y = canonical_mesh()[:, 1]
+    starts = np.arange(y.min(), y.max(), _BAND_STEP)
+    return [np.flatnonzero((start <= y) & (y <= start + _BAND)) for start in starts]
