@@ -29,7 +29,7 @@ class Camera:
 
     def __post_init__(self) -> None:
         if not (16 <= self.width <= 8192 and 16 <= self.height <= 8192):
-            raise ValueError(f"a picture is 16 to 8192 pixels wide and high, got {self.width}x{self.height}")
+            raise ValueError(f"a picture has a width and a height of 16 to 8192 pixels, got {self.width}x{self.height}")
         if not 1 <= self.supersample <= 4:
             raise ValueError(f"supersample is 1 to 4, got {self.supersample}")
         if not self.focal > 0 or not self.distance_cm > 30:

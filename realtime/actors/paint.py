@@ -5,6 +5,8 @@ The random generator is drawn from in a fixed order: a step that is moved gives 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from realtime.actors import atlas
@@ -20,8 +22,12 @@ BODY_ANGLE = 4.4
 """Radians round the neck that the width of the body's texture spans."""
 
 
+@lru_cache(maxsize=4)
 def paint_atlas(identity: Identity) -> ImageU8:
-    """(1024, 1280, 4) BGR and gloss in [0, 255]; atlas.py says where what lies."""
+    """(1024, 1280, 4) BGR and gloss in [0, 255], read-only; atlas.py says where what lies.
+
+    The last few are kept, because whoever films a swap needs each of the two persons twice.
+    """
     texture = np.zeros(atlas.ATLAS_SHAPE, np.float32)
     rng = np.random.default_rng(identity.seed + 7)
     texture[atlas.SKIN.window] = paint_skin(identity)
@@ -32,7 +38,9 @@ def paint_atlas(identity: Identity) -> ImageU8:
     texture[atlas.BODY.window] = _paint_body(identity, rng)
     texture[atlas.HAIR.window] = _paint_hair(identity, rng)
     texture[atlas.FRAME.window] = np.array([0.09, 0.08, 0.08, 0.9], np.float32)
-    return np.clip(texture * 255, 0, 255).astype(np.uint8)
+    painted = np.clip(texture * 255, 0, 255).astype(np.uint8)
+    painted.setflags(write=False)
+    return painted
 
 
 def _shape(region: Region) -> tuple[int, int]:

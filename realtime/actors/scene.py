@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -43,6 +44,15 @@ class Scene:
     """Whether a hand passes in front of the face."""
     background_seed: int = 5
     supersample: float = 1.5
+
+    def __post_init__(self) -> None:
+        width, height = self.size
+        if not (16 <= width <= 8192 and 16 <= height <= 8192 and 1 <= self.supersample <= 4):
+            raise ValueError(f"a scene of {width}x{height} at supersample {self.supersample} cannot be rendered")
+        if self.frames < 1 or not self.fps > 0:
+            raise ValueError(f"a scene has at least 1 frame and more than 0 a second, got {self.frames} at {self.fps}")
+        if not 0 <= self.tone <= 1:
+            raise ValueError(f"tone is between 0 (the identity's skin) and 1 (the performer's), got {self.tone}")
 
     def poses(self) -> list[Pose]:
         """One pose per frame."""
@@ -91,7 +101,7 @@ class _Stage:
         )
 
 
-def perform(scene: Scene) -> Iterator[SwapFrame]:
+def perform(scene: Scene) -> Generator[SwapFrame, None, None]:
     """Every frame of the scene in order, rendered one by one on this thread."""
     stage = _Stage(scene)
     for index in range(scene.frames):
@@ -103,6 +113,7 @@ _stage: _Stage | None = None
 
 def _open_stage(scene: Scene) -> None:
     global _stage
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends the workers
     cv2.setNumThreads(1)
     _stage = _Stage(scene)
 
@@ -112,15 +123,19 @@ def _film(index: int) -> SwapFrame:
     return _stage.film(index)
 
 
-def render_clip(scene: Scene, workers: int = 2) -> Iterator[SwapFrame]:
+def render_clip(scene: Scene, workers: int = 2) -> Generator[SwapFrame, None, None]:
     """Every frame of the scene in order, rendered ahead by `workers` processes; the same pixels as perform().
 
-    At most a few frames per worker wait in memory. Closing the iterator early, or an error in the consumer, ends the
-    workers. The processes are spawned: a script that calls this needs the usual `if __name__ == "__main__":`.
-    Raises SourceError when a worker dies.
+    At most a few frames per worker wait in memory. The workers end with the iterator; one that may be left early is
+    best held by contextlib.closing(). The processes are spawned: a script that calls this needs the usual
+    `if __name__ == "__main__":`. Raises ValueError for less than one worker, SourceError when a worker dies.
     """
     if workers < 1:
         raise ValueError(f"at least one worker renders, got {workers}")
+    return _render_ahead(scene, workers)
+
+
+def _render_ahead(scene: Scene, workers: int) -> Generator[SwapFrame, None, None]:
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_open_stage, initargs=(scene,))
     waiting: deque[Future[SwapFrame]] = deque()
