@@ -218,7 +218,6 @@ class VideoFile:
             *self._stored_size,
             format="bgr24",
             src_colorspace=None if picture.format.is_rgb else SWS_MATRIX[matrix],
-            dst_color_range="JPEG",
             threads=1,
         )
         return self._turn.apply(np.asarray(bgr.to_ndarray(), np.uint8))

@@ -38,7 +38,7 @@ Box = tuple[float, float, float, float]
 HEAD_MARGIN = (0.45, 0.75, 0.45, 0.35)
 """How much further a head reaches than the mesh of its face: left, top, right, bottom in face sizes."""
 CELLS_ACROSS_FACE = 3
-CELLS_ACROSS_PICTURE = 10
+CELLS_ACROSS_PICTURE = 8
 """So few cells that nobody can be recognised in them; a close-up fills the picture with its face."""
 
 

@@ -86,6 +86,7 @@ def write_clip(
     marked: bool = True,
     audio: str | None = None,
     rotation: int = 0,
+    last_ticks: int = 1001,
     options: dict[str, str] | None = None,
 ) -> Path:
     """A small clip of ramps, written with PyAV alone; `ticks` are the presentation times in units of `time_base`."""
@@ -114,9 +115,11 @@ def write_clip(
             picture.pts, picture.time_base = tick, time_base
             packets = video.encode(picture)
             for packet in packets:
-                packet.duration = 1001
+                packet.duration = last_ticks if packet.pts == ticks[-1] else 1001
             container.mux(packets)
-        container.mux(video.encode(None))
+        for packet in video.encode(None):
+            packet.duration = last_ticks if packet.pts == ticks[-1] else 1001
+            container.mux(packet)
         if isinstance(sound, av.AudioStream):
             _write_tone(container, sound, float(ticks[0] * time_base), float(ticks[-1] * time_base) + 1 / 30)
     return path

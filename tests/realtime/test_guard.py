@@ -117,11 +117,27 @@ def test_blurring_hides_the_head_and_spares_the_rest() -> None:
     np.testing.assert_array_equal(hidden[:, 110:], image[:, 110:])
 
 
+def stripes(period_px: int, size: int = 240) -> ImageU8:
+    """Black and white, as wide as the parts of a face."""
+    bright = np.arange(size) // (period_px // 2) % 2
+    return np.repeat((255 * bright)[None, :, None], size, axis=0).repeat(3, axis=2).astype(np.uint8)
+
+
+def test_parts_of_a_face_vanish_however_large_it_is() -> None:
+    face_px = 120
+    box = (60.0, 60.0, 60.0 + face_px, 60.0 + face_px)
+    inside = hide(stripes(face_px // 6), [box])[60:180, 60:180].astype(int)
+    assert inside.max() - inside.min() < RECOGNISABLE * 255
+    close_up = hide(stripes(240 // 15), []).astype(int)
+    assert close_up.max() - close_up.min() < 2 * RECOGNISABLE * 255
+
+
 @pytest.mark.parametrize(
     "box",
     [
         (float("nan"), 0.0, 10.0, 10.0),
         (10.0, 10.0, 10.0, 40.0),
+        (10.0, 10.0, 10.5, 40.0),
         (-900.0, -900.0, -800.0, -800.0),
         (0.0, 0.0, float("inf"), 9.0),
     ],
