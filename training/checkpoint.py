@@ -13,25 +13,29 @@ Note [Run folder]
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from realtime.errors import TrainingError
+from realtime.errors import TrainingError, UsageError
 from realtime.files import explain, write_atomically
 from training.config import TrainConfig
-from training.model import FaceAutoencoder
+from training.model import FaceAutoencoder, Side
 
 SCHEMA = 1
 LATEST, BEST, RUN = "latest.safetensors", "best.safetensors", "run.json"
 _META = "liveswap.checkpoint"
 _RNG = "random_state"
+_LEFTOVER = re.compile(r"\.(latest|best|run|sheet|history)\.[0-9a-f]{8}\.part\.(safetensors|json|png)")
 
 
 @dataclass(slots=True)
@@ -83,12 +87,18 @@ def read_run(run: Path) -> RunRecord:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["schema"] != SCHEMA:
             raise TrainingError(f"{path} was written by another version of liveswap; train again")
-        return RunRecord(TrainConfig.from_dict(values["config"], where=str(path)), dict(values["facesets"]))
+        facesets = {
+            side: {"path": str(facts["path"]), "sha256": str(facts["sha256"]), "faces": int(facts["faces"])}
+            for side, facts in values["facesets"].items()
+        }
+        if set(facesets) != set(get_args(Side)):
+            raise ValueError(f"facesets of {sorted(facesets)}")
+        return RunRecord(TrainConfig.from_dict(values["config"], where=str(path)), facesets)
     except FileNotFoundError as error:
         raise TrainingError(f"{run} holds no run; give the folder that 'liveswap train --out' made") from error
     except OSError as error:
         raise TrainingError(explain(error, path)) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
         raise TrainingError(f"{path} is damaged; train again, or restore it from a backup") from error
 
 
@@ -119,14 +129,27 @@ def load_latest(
         model.load_state_dict(_below("model/", tensors))
         ema.load_state_dict(_below("ema/", tensors))
         for name, parameter in model.named_parameters():
+            # Fresh tensors on the device and in the layout of the weights: a fused step walks through memory, and what
+            # was read still hangs on the file, which Windows would not let the next save replace.
             state = optimizer.state[parameter]
-            for key in ("step", "exp_avg", "exp_avg_sq"):
+            state["step"] = tensors[f"optimizer/step/{name}"].to(parameter.device, copy=True)
+            for key in ("exp_avg", "exp_avg_sq"):
                 value = tensors[f"optimizer/{key}/{name}"]
-                state[key] = value if key == "step" else value.to(parameter.device)
+                if value.shape != parameter.shape:
+                    raise KeyError(name)
+                state[key] = torch.empty_like(parameter, requires_grad=False).copy_(value)
         generator.set_state(tensors[_RNG])
     except (KeyError, RuntimeError, TypeError) as error:
         raise TrainingError(f"{run / LATEST} does not fit this model; train again in a new folder") from error
     return progress
+
+
+def sweep(run: Path) -> None:
+    """Remove what a kill in the middle of a save has left; checkpoints of large models fill a disk."""
+    for path in run.glob(".*.part.*"):
+        if _LEFTOVER.fullmatch(path.name):
+            with suppress(OSError):
+                path.unlink()
 
 
 def save_best(run: Path, ema: nn.Module, progress: Progress) -> None:
@@ -166,8 +189,18 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], Progress]:
             meta = json.loads((file.metadata() or {})[_META])
             if meta.pop("schema") != SCHEMA:
                 raise TrainingError(f"{path} was written by another version of liveswap; train again")
-            return {key: file.get_tensor(key) for key in file.keys()}, Progress(**meta)  # noqa: SIM118
+            return {key: file.get_tensor(key) for key in file.keys()}, _progress(meta)  # noqa: SIM118
     except OSError as error:
         raise TrainingError(explain(error, path)) from error
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise TrainingError(f"{path} is damaged; restore it from a backup or train again") from error
+
+
+def _progress(values: Mapping[str, Any]) -> Progress:
+    progress = Progress(**values)
+    numbers = (progress.iteration, progress.elapsed_s, progress.best_score, progress.best_iteration)
+    if not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers) or progress.iteration < 0:
+        raise ValueError(f"progress {numbers}")
+    if progress.history is not None and not all(isinstance(entry, dict) for entry in progress.history):
+        raise TypeError("history")
+    return progress

@@ -127,11 +127,12 @@ def train(
     """Train `run` until its budget is used, or until SIGINT or SIGTERM; either way the newest state is saved.
 
     `minutes` and `iterations` replace the budget of the configuration. With `resume`, the run's own configuration
-    counts, and of `config` only the threads; where nothing was saved yet, the run starts afresh.
+    counts, and of `config` only threads and precision, where they are given; where nothing was saved yet, the run
+    starts afresh.
     Raises UsageError, FacesetError, TrainingError.
     """
     sets = {"identity": Faceset.open(identity), "performer": Faceset.open(performer)}
-    facesets = {side: {"path": str(s.path), "sha256": s.sha256, "faces": len(s)} for side, s in sets.items()}
+    facesets = {side: {"path": str(s.path.resolve()), "sha256": s.sha256, "faces": len(s)} for side, s in sets.items()}
     config = _settle(run, config, facesets, resume=resume, minutes=minutes, iterations=iterations)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -154,6 +155,7 @@ def train(
     )
     generator = torch.Generator().manual_seed(config.seed)
     progress = Progress(history=[])
+    checkpoint.sweep(run)
     if resume and (run / checkpoint.LATEST).is_file():
         progress = checkpoint.load_latest(run, model, ema, optimizer, generator)
         _log.info("resuming %s at step %d", run, progress.iteration)
@@ -166,6 +168,7 @@ def train(
         held_out[side] = HeldOut.choose(sets[side], unseen if len(unseen) else seen, config.geometry)
 
     began_s, done_s, first = time.monotonic(), progress.elapsed_s, progress.iteration
+    saved = first
     latest_look: float | None = None
     with _stop_signals() as stop:
         while budget_used(config, progress) < 1 and not stop.is_set():
@@ -203,9 +206,12 @@ def train(
                 latest_look = _evaluate(run, ema, held_out, progress)
             if progress.iteration % config.save_every == 0 or ended or stop.is_set():
                 checkpoint.save_latest(run, model, ema, optimizer, generator, progress)
+                saved = progress.iteration
             if on_progress is not None:
                 on_progress(_describe(config, progress, first, began_s, loss.item(), latest_look))
 
+    if saved != progress.iteration:  # the signal came after the last chance to save
+        checkpoint.save_latest(run, model, ema, optimizer, generator, progress)
     if not (run / checkpoint.BEST).is_file():  # stopped before the first look: something to export all the same
         checkpoint.save_best(run, ema, progress)
     elapsed_s = max(time.monotonic() - began_s, 1e-9)
@@ -241,7 +247,10 @@ def _settle(
         for side, now in facesets.items():
             if record.facesets.get(side, {}).get("sha256") != now["sha256"]:
                 raise UsageError(f"{run} was trained on another {side} faceset; give that one, or another --out")
-        config = replace(record.config, threads=config.threads)
+        threads, precision = config.threads or record.config.threads, config.precision
+        config = replace(record.config, threads=threads)
+        if precision != "auto":
+            config = replace(config, precision=precision)
     if minutes is not None or iterations is not None:
         config = replace(config, minutes=minutes, iterations=iterations)
     if config.minutes is None and config.iterations is None:
