@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from realtime.align import CropGeometry, full_face, whole_face
 from realtime.errors import UsageError
@@ -69,9 +70,12 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"{name} has to be above 0, got {value}")
-        for name in ("decay_from", "warp_until", "ema", "held_out"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} lies between 0 and 1, got {getattr(self, name)}")
+        for name, most in (("decay_from", 1), ("warp_until", 1), ("ema", 1), ("held_out", 0.5)):
+            if not 0 <= getattr(self, name) <= most:
+                raise UsageError(f"{name} lies between 0 and {most}, got {getattr(self, name)}")
+        for name in ("warmup", "weight_decay", "seed"):
+            if not 0 <= getattr(self, name) < 1 << 63:
+                raise UsageError(f"{name} is 0 or more, got {getattr(self, name)}")
         if self.crop not in ("full", "whole") or self.precision not in ("auto", "fp32", "bf16"):
             raise UsageError(
                 f"crop is full or whole and precision auto, fp32 or bf16, got {self.crop}, {self.precision}"
@@ -91,6 +95,9 @@ class TrainConfig:
         """Build from plain values. Raises UsageError that names `where` and what is wrong."""
         parts = {"model": ModelConfig, "augment": AugmentConfig, "loss": LossConfig}
         try:
+            for key in parts:
+                if not isinstance(values.get(key, {}), Mapping):
+                    raise ValueError(f"{key} has to be a section, got {values[key]!r}")
             sections = {key: _build(kind, values.get(key, {})) for key, kind in parts.items()}
             config: TrainConfig = _build(cls, {k: v for k, v in values.items() if k not in parts} | sections)
         except (TypeError, ValueError, AttributeError) as error:
@@ -108,16 +115,38 @@ def _build(kind: type[Any], values: Mapping[str, Any]) -> Any:
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ValueError(f"unknown setting {unknown[0]!r}")
-    defaults = kind()
-    for name, value in values.items():
-        wanted = getattr(defaults, name)
-        if isinstance(wanted, bool) != isinstance(value, bool) and wanted is not None:
-            raise ValueError(f"{name} cannot be {value!r}")
-        if isinstance(wanted, int | float) and not isinstance(value, int | float):
-            raise ValueError(f"{name} has to be a number, got {value!r}")
-        if isinstance(wanted, int) and not isinstance(value, int):
-            raise ValueError(f"{name} has to be a whole number, got {value!r}")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    hints = get_type_hints(kind)
+    fitting = {name: _fit(name, value, hints[name]) for name, value in values.items()}
+    return kind(**fitting)
+
+
+_KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    str: ((str,), "text"),
+}
+
+
+def _fit(name: str, value: Any, hint: Any) -> Any:
+    """`value` as a setting of the type `hint`. Raises ValueError that names the setting."""
+    options = get_args(hint)
+    if get_origin(hint) is Literal:
+        if value not in options:
+            raise ValueError(f"{name} is one of {', '.join(options)}, got {value!r}")
+        return value
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{name} has to be a list, got {value!r}")
+        return tuple(_fit(name, item, options[0]) for item in value)
+    if type(None) in options:
+        return None if value is None else _fit(name, value, next(o for o in options if o is not type(None)))
+    kinds, what = _KINDS.get(hint, ((hint,), "a section"))
+    if not isinstance(value, kinds) or (isinstance(value, bool) and hint is not bool):
+        raise ValueError(f"{name} has to be {what}, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} has to be finite, got {value!r}")
+    return value
 
 
 def list_recipes() -> list[TrainConfig]:

@@ -5,6 +5,12 @@ Note [Why a face moves over]
     decoder knows one person. Showing a performer's code to the identity's decoder paints the identity doing what the
     performer does.
 
+Note [Grey world]
+    The first thing the encoder does is to scale each channel so that the middle of the face has one fixed mean. Else a
+    dark skin looks to it like dim light on a pale one, and the identity is painted in that light: on the rendered
+    actors the swap then lost a third of the identity that the decoder could paint. What the scaling takes away, the
+    colour of skin and light together, the blend puts back from the performer.
+
 Note [Performer mask]
     The mask of the *input* face may look at the input: it reads encoder maps at every scale, so it costs a
     twentieth of a decoder and can follow a hair strand. The mask of the *painted* face is the decoder's fourth channel.
@@ -46,6 +52,10 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if len(self.encoder) != len(self.decoder):
             raise ValueError(f"{len(self.encoder)} halvings need as many doublings, got {len(self.decoder)}")
+        if not self.encoder:
+            raise ValueError("encoder and decoder need at least one width")
+        if not 32 <= self.resolution <= 1024:
+            raise ValueError(f"resolution is 32 to 1024, got {self.resolution}")
         if self.resolution % 2 ** len(self.encoder):
             raise ValueError(f"resolution {self.resolution} is not a multiple of {2 ** len(self.encoder)}")
         if min(*self.encoder, *self.decoder, self.code, self.code_channels) < 1 or self.residuals < 0:
@@ -102,6 +112,13 @@ class Up(nn.Module):
         return F.pixel_shuffle(self.conv(x), 2)
 
 
+def grey_world(x: Tensor) -> Tensor:
+    """(N, 3, R, R) with the mean of the middle half of every channel brought to 0.45, see Note [Grey world]."""
+    quarter = x.shape[-1] // 4
+    middle = x[:, :, quarter : 3 * quarter, quarter : 3 * quarter].mean(dim=(2, 3), keepdim=True)
+    return x * (0.45 / middle.clamp_min(0.05))
+
+
 class Encoder(nn.Module):
     """(N, 3, R, R) -> maps at every size, then the code as a (N, code_channels, r, r) map."""
 
@@ -119,6 +136,7 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         maps: list[Tensor] = []
+        x = grey_world(x)
         for halve in self.halvings:
             x = _act(halve(x))
             maps.append(x)
@@ -150,7 +168,13 @@ class Decoder(nn.Module):
 
 
 class MaskHead(nn.Module):
-    """Encoder maps -> mask of the input face, see Note [Performer mask]."""
+    """Encoder maps -> mask of the input face, see Note [Grey world]
+        The first thing the encoder does is to scale each channel so that the middle of the face has one fixed mean. Else a
+        dark skin looks to it like dim light on a pale one, and the identity is painted in that light: on the rendered
+        actors the swap then lost a third of the identity that the decoder could paint. What the scaling takes away, the
+        colour of skin and light together, the blend puts back from the performer.
+
+    Note [Performer mask]."""
 
     def __init__(self, config: ModelConfig, width: int = 16) -> None:
         super().__init__()
