@@ -21,7 +21,9 @@ class LossConfig:
     """Weights of the parts; each part is a mean over pixels."""
 
     pixel: float = 5.0
-    """L1."""
+    """L1, after each channel was brought to the target's mean: colour is matched again when a face is blended in."""
+    tone: float = 1.0
+    """L1 between those means."""
     structure: float = 2.0
     """DSSIM = (1 - SSIM) / 2, at full and half size."""
     edges: float = 2.0
@@ -67,6 +69,15 @@ def laplacian(x: Tensor) -> Tensor:
     return x[..., :-2, 1:-1] + x[..., 2:, 1:-1] + x[..., 1:-1, :-2] + x[..., 1:-1, 2:] - 4 * middle
 
 
+def cross_entropy(mask: Tensor, wanted: Tensor) -> Tensor:
+    """Mean binary cross-entropy of masks in [0, 1].
+
+    By hand, because torch's own answers a mask that is not a number with an assertion, on a GPU a fatal one.
+    """
+    mask = mask.clamp(1e-4, 1 - 1e-4)
+    return -(wanted * mask.log() + (1 - wanted) * (1 - mask).log()).mean()
+
+
 def _trim(weights: Tensor, border: int) -> Tensor:
     return weights[..., border:-border, border:-border]
 
@@ -78,8 +89,12 @@ def _weighted(x: Tensor, weights: Tensor) -> Tensor:
 def side_loss(painted: Painted, input_mask: Tensor, pair: Pair, config: LossConfig) -> Tensor:
     """The loss of one person's batch: picture inside its mask, painted mask, input mask."""
     face, target = painted.face.float(), pair.targets
+    mean_face, mean_target = ((x * pair.masks).sum((2, 3), keepdim=True) for x in (face, target))
+    area = pair.masks.sum((2, 3), keepdim=True) + 1e-6
+    tone = ((mean_face - mean_target) / area).abs().mean()
+    face = face * (mean_target / mean_face.clamp_min(1e-6)).clamp(0.5, 2).detach()
     weights = config.surroundings + (1 - config.surroundings) * pair.masks + config.details * pair.details
-    loss = config.pixel * _weighted((face - target).abs(), weights)
+    loss = config.tone * tone + config.pixel * _weighted((face - target).abs(), weights)
     loss = loss + config.edges * _weighted((laplacian(face) - laplacian(target)).abs(), _trim(weights, 1))
     border = WINDOW_TAPS // 2
     fine = _weighted(dssim_map(face, target), _trim(weights, border))
@@ -87,5 +102,5 @@ def side_loss(painted: Painted, input_mask: Tensor, pair: Pair, config: LossConf
     coarse = _weighted(dssim_map(small[0], small[1]), _trim(small[2], border))
     loss = loss + config.structure * (fine + coarse)
     for mask, wanted in ((painted.mask, pair.masks), (input_mask, pair.input_masks)):
-        loss = loss + config.mask * F.binary_cross_entropy(mask.float().clamp(1e-4, 1 - 1e-4), wanted.clamp(0, 1))
+        loss = loss + config.mask * cross_entropy(mask.float(), wanted)
     return loss
