@@ -91,9 +91,13 @@ def warp_fields(count: int, size: int, config: AugmentConfig, strength: float, g
     return field.permute(0, 2, 3, 1)
 
 
-def crop_grid(matrices: Tensor, size: int, margin: float) -> Tensor:
-    """(N, size, size, 2) sampling grid of the nominal crop inside a stored face that is `margin` times as wide."""
-    return F.affine_grid(matrices / margin, [len(matrices), 1, size, size], align_corners=False)
+def crop_grid(matrices: Tensor, size: int, margin: float, stored: int) -> Tensor:
+    """(N, size, size, 2) sampling grid of the nominal crop inside a face of `stored` px that is `margin` times as wide.
+
+    Pixel q of a crop lies at q / size of its side, as the live loop cuts; grid_sample counts from the rims of pixels.
+    """
+    grid = F.affine_grid(matrices / margin, [len(matrices), 1, size, size], align_corners=False)
+    return grid + (1 / stored - 1 / (margin * size))
 
 
 def sample(faces: Tensor, grid: Tensor) -> Tensor:
@@ -114,7 +118,7 @@ def augment(
         generator: the only source of randomness.
     """
     count = len(faces)
-    straight = crop_grid(affine_matrices(count, config, generator), size, margin)
+    straight = crop_grid(affine_matrices(count, config, generator), size, margin, faces.shape[-1])
     bent = straight + warp_fields(count, size, config, strength, generator).to(faces.device) / margin
     light = torch.exp(_uniform(generator, count, config.light)).view(-1, 1, 1, 1)
     gamma = torch.exp(_uniform(generator, count, config.light)).view(-1, 1, 1, 1)
@@ -132,5 +136,5 @@ def augment(
 def straight_crops(faces: Tensor, size: int, margin: float) -> Pair:
     """The nominal crops without any augmentation: what the live loop sees."""
     identity = torch.eye(2, 3).expand(len(faces), 2, 3)
-    target = sample(faces, crop_grid(identity, size, margin).to(faces.device))
+    target = sample(faces, crop_grid(identity, size, margin, faces.shape[-1]).to(faces.device))
     return Pair(target[:, :3], target[:, :3], target[:, 3:4], target[:, 3:4], target[:, 4:5])
