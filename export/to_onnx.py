@@ -51,7 +51,7 @@ class ExportReport:
     max_abs: float
     """Largest difference of any output value, [0, 1]."""
     psnr_db: float
-    """Of the painted faces."""
+    """Of the output that differs most."""
     faces_compared: int
     weights: str
 
@@ -90,10 +90,10 @@ def export_run(
     """
     if not subject.strip() or not consent.strip():
         raise UsageError("a model names its subject and the consent to show that face; pass --subject and --consent")
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder; give a file name that ends in .dfm")
     if out.suffix.lower() != ".dfm":
         raise UsageError(f"a model file ends in .dfm, for example {out.with_suffix('.dfm').name}")
-    if out.is_dir():
-        raise UsageError(f"{out} is a folder; give a file name")
     model, record, progress = checkpoint.load_best(run)
     held_out, _ = open_held_out(record)
     card = describe(record, progress, look(model, held_out), subject, consent, exporter)
