@@ -168,13 +168,7 @@ class Decoder(nn.Module):
 
 
 class MaskHead(nn.Module):
-    """Encoder maps -> mask of the input face, see Note [Grey world]
-        The first thing the encoder does is to scale each channel so that the middle of the face has one fixed mean. Else a
-        dark skin looks to it like dim light on a pale one, and the identity is painted in that light: on the rendered
-        actors the swap then lost a third of the identity that the decoder could paint. What the scaling takes away, the
-        colour of skin and light together, the blend puts back from the performer.
-
-    Note [Performer mask]."""
+    """Encoder maps -> mask of the input face, see Note [Performer mask]."""
 
     def __init__(self, config: ModelConfig, width: int = 16) -> None:
         super().__init__()
