@@ -1,0 +1,209 @@
+"""The loss is nothing for equal pictures, agrees with an independent DSSIM, and looks where it should."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from training.augment import Pair
+from training.losses import (
+    WINDOW_SIGMA,
+    WINDOW_TAPS,
+    LossConfig,
+    blur,
+    cross_entropy,
+    dssim_map,
+    gaussian_window,
+    laplacian,
+    side_loss,
+)
+from training.model import Painted
+
+SIDE = 32
+PICTURES = LossConfig(mask=0.0)
+"""Everything but the masks, whose cross-entropy is only 0 for masks that are exactly 0 or 1."""
+ROUNDING = 2e-6
+"""float32 sums of 121 products in another order."""
+DSSIM_ROUNDING = 2e-4
+"""float32 variances are differences of nearly equal numbers, and are divided by 0.03 squared; float64 beside it."""
+PARTS = {field.name for field in fields(LossConfig)} - {"details", "surroundings"}
+"""What adds up to the loss; the other two say where it looks."""
+FLOOR = -math.log(1 - 1e-4)
+"""Cross-entropy of a perfect mask: predictions are kept away from 0 and 1."""
+
+
+def picture(seed: int, channels: int = 3, count: int = 2) -> Tensor:
+    return torch.rand(count, channels, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
+
+
+def blob(low: int = 8, high: int = 24) -> Tensor:
+    mask = torch.zeros(2, 1, SIDE, SIDE)
+    mask[..., low:high, low:high] = 1
+    return mask
+
+
+def pair(targets: Tensor, masks: Tensor, details: Tensor | None = None) -> Pair:
+    return Pair(targets, targets, masks, masks, torch.zeros_like(masks) if details is None else details)
+
+
+def only(*parts: str) -> LossConfig:
+    """A loss of these parts alone, inside the mask."""
+    return LossConfig(**{field.name: float(field.name in parts) for field in fields(LossConfig)})
+
+
+def loss_of(
+    face: Tensor,
+    target: Tensor,
+    masks: Tensor | None = None,
+    config: LossConfig = PICTURES,
+    details: Tensor | None = None,
+) -> float:
+    masks = blob() if masks is None else masks
+    return float(side_loss(Painted(face, masks), masks, pair(target, masks, details), config))
+
+
+def dssim_by_opencv(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(R-10, R-10) of one channel, as Wang et al. wrote it down, in float64 with OpenCV's own Gaussian window."""
+
+    def mean(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        edge = WINDOW_TAPS // 2
+        blurred = cv2.GaussianBlur(x, (WINDOW_TAPS, WINDOW_TAPS), WINDOW_SIGMA)
+        return np.asarray(blurred[edge:-edge, edge:-edge], np.float64)
+
+    mean_a, mean_b = mean(a), mean(b)
+    var_a, var_b = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2
+    covariance = mean(a * b) - mean_a * mean_b
+    luminance = (2 * mean_a * mean_b + 1e-4) / (mean_a**2 + mean_b**2 + 1e-4)
+    structure = (2 * covariance + 9e-4) / (var_a + var_b + 9e-4)
+    return np.asarray((1 - luminance * structure) / 2, np.float64)
+
+
+def test_equal_pictures_lose_nothing() -> None:
+    face = picture(0)
+    assert loss_of(face, face) == pytest.approx(0, abs=ROUNDING)
+
+
+def test_perfect_masks_lose_the_floor_of_the_cross_entropy_and_no_more() -> None:
+    face = picture(0)
+    assert loss_of(face, face, config=replace(PICTURES, mask=1.0)) == pytest.approx(2 * FLOOR, rel=0.02, abs=ROUNDING)
+
+
+@pytest.mark.parametrize("part", sorted(PARTS - {"mask"}))
+def test_every_part_alone_sees_a_difference(part: str) -> None:
+    assert loss_of(picture(0), picture(1), config=only()) == 0
+    assert loss_of(picture(0), picture(1) ** 2, config=only(part)) > 0.01
+
+
+def test_dssim_agrees_with_an_independent_formulation() -> None:
+    a, b = picture(0), 0.7 * picture(0) + 0.3 * picture(1)
+    ours = dssim_map(a, b)
+    for n in range(2):
+        for channel in range(3):
+            theirs = dssim_by_opencv(a[n, channel].double().numpy(), b[n, channel].double().numpy())
+            np.testing.assert_allclose(ours[n, channel].numpy(), theirs, atol=DSSIM_ROUNDING)
+    assert ours.shape == (2, 3, SIDE - 10, SIDE - 10)
+
+
+def test_dssim_lies_between_nothing_and_one_and_is_symmetric() -> None:
+    stripes = torch.zeros(1, 1, SIDE, SIDE)
+    stripes[..., ::2] = 1
+    opposite = dssim_map(stripes, 1 - stripes)
+    assert 0.9 < float(opposite.min()) <= float(opposite.max()) <= 1
+    assert torch.allclose(dssim_map(picture(0), picture(1)), dssim_map(picture(1), picture(0)), atol=ROUNDING)
+
+
+def test_the_separable_window_is_the_square_one() -> None:
+    window = gaussian_window()
+    square = torch.outer(window, window).expand(3, 1, WINDOW_TAPS, WINDOW_TAPS)
+    torch.testing.assert_close(blur(picture(0), window), F.conv2d(picture(0), square, groups=3), atol=ROUNDING, rtol=0)
+    assert float(window.sum()) == pytest.approx(1)
+    assert torch.equal(window, window.flip(0))
+
+
+def test_the_laplacian_sees_edges_and_no_slopes() -> None:
+    slope = torch.arange(SIDE, dtype=torch.float32).expand(1, 1, SIDE, SIDE) / SIDE
+    assert float(laplacian(slope).abs().max()) < ROUNDING
+    dot = torch.zeros(1, 1, 5, 5)
+    dot[0, 0, 2, 2] = 1
+    assert laplacian(dot)[0, 0].tolist() == [[0, 1, 0], [1, -4, 1], [0, 1, 0]]
+
+
+def test_a_blurred_face_loses_edges_that_the_pixels_hardly_miss() -> None:
+    sharp = picture(0)
+    soft = F.avg_pool2d(sharp, 3, stride=1, padding=1)
+    assert loss_of(soft, sharp, config=only("edges")) > 3 * loss_of(soft, sharp, config=only("pixel"))
+
+
+@pytest.mark.parametrize("surroundings", [0.0, 0.1])
+def test_what_lies_outside_the_face_counts_as_much_as_the_surroundings_do(surroundings: float) -> None:
+    config = replace(PICTURES, surroundings=surroundings)
+    target, face = picture(0), blob(14, 26)
+    far = target.clone()
+    far[..., :2, :] = 1 - far[..., :2, :]  # further from the mask than any window reaches
+    near = target.clone()
+    near[..., 18:20, :] = 1 - near[..., 18:20, :]
+    outside, inside = (loss_of(painted, target, face, config) for painted in (far, near))
+    assert inside > 0.3
+    if surroundings:
+        assert ROUNDING < outside < 3 * surroundings * inside
+    else:
+        assert outside < ROUNDING
+
+
+def test_eyes_and_mouth_count_more() -> None:
+    target, details = picture(0), torch.zeros(2, 1, SIDE, SIDE)
+    details[..., 14:18, 14:18] = 1
+    wrong = target.clone()
+    wrong[..., 14:18, 14:18] = 1 - wrong[..., 14:18, 14:18]
+    pixel_only = replace(only("pixel"), details=2.0, surroundings=0.1)
+    assert loss_of(wrong, target, config=pixel_only, details=details) > 2 * loss_of(wrong, target, config=pixel_only)
+
+
+def test_the_weights_do_not_change_what_a_uniform_error_costs() -> None:
+    target = torch.full((2, 3, SIDE, SIDE), 0.5)
+    stripes = target.clone()
+    stripes[..., ::2] += 0.25
+    stripes[..., 1::2] -= 0.25
+    for masks in (blob(), blob(2, 30)):
+        for config in (only("pixel"), replace(only("pixel"), surroundings=0.5)):
+            assert loss_of(stripes, target, masks, config) == pytest.approx(0.25, rel=1e-4)
+
+
+def test_both_masks_are_learned() -> None:
+    face, wanted = picture(0), blob()
+    config = only("mask")
+    batch = Pair(face, face, wanted, blob(4, 20), torch.zeros_like(wanted))
+
+    def of(painted: Tensor, input_mask: Tensor) -> float:
+        return float(side_loss(Painted(face, painted), input_mask, batch, config))
+
+    right = of(wanted, blob(4, 20))
+    assert right < 3 * FLOOR
+    assert of(1 - wanted, blob(4, 20)) > 1
+    assert of(wanted, 1 - blob(4, 20)) > 1
+
+
+def test_cross_entropy_is_the_one_of_torch() -> None:
+    mask, wanted = picture(0, 1) * 0.98 + 0.01, picture(1, 1)
+    torch.testing.assert_close(cross_entropy(mask, wanted), F.binary_cross_entropy(mask, wanted))
+
+
+def test_pictures_that_are_not_finite_give_a_loss_that_is_not_finite_instead_of_an_abort() -> None:
+    face = picture(0)
+    for broken in (face * math.nan, face):
+        mask = blob() * (math.nan if broken is face else 1)
+        loss = side_loss(Painted(broken, mask), mask, pair(face, blob()), LossConfig())
+        assert not math.isfinite(float(loss))
+
+
+def test_the_loss_is_float32_whatever_was_painted() -> None:
+    face = picture(0).to(torch.bfloat16)
+    assert side_loss(Painted(face, blob()), blob(), pair(picture(1), blob()), LossConfig()).dtype == torch.float32
