@@ -6,7 +6,7 @@ a DEQUANTIZE operator, and weights stored sparsely behind a DENSIFY operator.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,10 @@ _OPTIONS: dict[str, tuple[Any, tuple[str, ...]]] = {
     ),
 }
 """The options of the operators that have some: their class, and the names of its getters."""
+
+
+Level = int | tuple[NDArray[np.intp], NDArray[np.intp]]
+"""One level of a sparse array: its size if every index is there, else where each parent's indices begin, and these."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,28 +116,40 @@ def _read_tensor(model: Any, raw: Any) -> Tensor:
     values = np.frombuffer(buffer.DataAsNumpy().tobytes(), _DTYPES[raw.Type()])
     if values.dtype == np.float16:
         values = values.astype(np.float32)
-    return Tensor(name, shape, _unpack(raw.Sparsity(), values, shape) if raw.Sparsity() else values.reshape(shape))
+    return Tensor(name, shape, _read_sparse(raw.Sparsity(), values, shape) if raw.Sparsity() else values.reshape(shape))
 
 
-def _unpack(sparsity: Any, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """The dense array of values that are stored along a tree, one level for each dimension and each block dimension."""
-    coordinates = np.zeros((1, 0), np.intp)
-    sizes = []
+def _read_sparse(sparsity: Any, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    levels: list[Level] = []
     for level in (sparsity.DimMetadata(i) for i in range(sparsity.DimMetadataLength())):
-        sizes.append(level.DenseSize())
         if level.Format() == tflite.DimensionType.DENSE:
-            repeats = np.full(len(coordinates), level.DenseSize())
-            index = np.tile(np.arange(level.DenseSize()), len(coordinates))
+            levels.append(level.DenseSize())
         else:
-            repeats = np.diff(_read_vector(level.ArraySegmentsType(), level.ArraySegments()))
-            index = _read_vector(level.ArrayIndicesType(), level.ArrayIndices())
+            segments = _read_vector(level.ArraySegmentsType(), level.ArraySegments())
+            levels.append((segments, _read_vector(level.ArrayIndicesType(), level.ArrayIndices())))
+    blocks = [int(sparsity.BlockMap(i)) for i in range(sparsity.BlockMapLength())]
+    return unpack(values, shape, levels, sparsity.TraversalOrderAsNumpy().tolist(), blocks)
+
+
+def unpack(
+    values: NDArray[Any], shape: tuple[int, ...], levels: Sequence[Level], order: Sequence[int], blocks: Sequence[int]
+) -> NDArray[Any]:
+    """The dense array of `values` that are stored along a tree.
+
+    `levels` is the tree from its root; `order` says which dimension each level walks: one of the array, or, counted
+    on from there, one inside the blocks; `blocks` says of which dimension of the array a block dimension is a part.
+    """
+    coordinates = np.zeros((1, 0), np.intp)
+    for level in levels:
+        if isinstance(level, int):
+            repeats, index = np.full(len(coordinates), level), np.tile(np.arange(level), len(coordinates))
+        else:
+            repeats, index = np.diff(level[0]), level[1]
         coordinates = np.column_stack([np.repeat(coordinates, repeats, axis=0), index])
-    order = sparsity.TraversalOrderAsNumpy().tolist()
     by_dimension = [coordinates[:, order.index(i)] for i in range(len(order))]
-    for block in range(sparsity.BlockMapLength()):
-        inner = len(shape) + block
-        dimension = sparsity.BlockMap(block)
-        by_dimension[dimension] = by_dimension[dimension] * sizes[order.index(inner)] + by_dimension[inner]
+    for inner, dimension in enumerate(blocks, start=len(shape)):
+        size = levels[order.index(inner)]
+        by_dimension[dimension] = by_dimension[dimension] * size + by_dimension[inner]
     dense = np.zeros(shape, values.dtype)
     dense[tuple(by_dimension[: len(shape)])] = values
     return dense

@@ -218,11 +218,11 @@ class _Converter:
         self._simple(operator, "Slice", [self._input(operator.inputs[0]), *limits])
 
     def _landmarks_to_matrix(self, operator: Operator) -> None:
-        matrix = landmarks_to_matrix(self._graph, _name(operator.inputs[0]), operator.options)
+        matrix = landmarks_to_matrix(self._graph, self._input(operator.inputs[0]), operator.options)
         self._simple(operator, "Identity", [matrix])
 
     def _transform_landmarks(self, operator: Operator) -> None:
-        moved = transform_landmarks(self._graph, *(_name(i) for i in operator.inputs))
+        moved = transform_landmarks(self._graph, *(self._input(i) for i in operator.inputs))
         self._simple(operator, "Identity", [moved])
 
     def _sample_by_matrix(self, operator: Operator) -> None:
@@ -230,7 +230,7 @@ class _Converter:
         height, width = self._shape(picture)[1:3]
         options = operator.options
         target = (options["output_height"], options["output_width"])
-        sampled = sample_by_matrix(self._graph, _name(picture), _name(matrix), (height, width), target)
+        sampled = sample_by_matrix(self._graph, self._input(picture), self._input(matrix), (height, width), target)
         self._simple(operator, "Identity", [sampled])
 
 
