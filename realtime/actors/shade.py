@@ -17,7 +17,7 @@ PlanarU8 = NDArray[np.uint8]
 
 _F4 = np.float32
 _BLOCK_PX = 16384
-"""Pixels that are shaded at a time: few enough for the cache, many enough for numpy."""
+"""Pixels that are shaded at a time: few enough for the cache (and for cv2.remap: 32767), many enough for numpy."""
 _ATTRIBUTES = 6
 
 
@@ -63,9 +63,11 @@ class Shader:
                 block = pixels[start : start + _BLOCK_PX]
                 # mode="wrap" because numpy then skips the check for wrong indices.
                 plane = np.take(planes, triangle[start : start + _BLOCK_PX], axis=1, mode="wrap")
-                values = plane[:_ATTRIBUTES]
-                values += plane[_ATTRIBUTES : 2 * _ATTRIBUTES] * self._column[block]
-                values += plane[2 * _ATTRIBUTES :] * self._row[block]
+                values, per_x, per_y = plane.reshape(3, _ATTRIBUTES, -1)
+                per_x *= self._column[block]
+                values += per_x
+                per_y *= self._row[block]
+                values += per_y
                 for channel, level in zip(channels, _light_texels(texture, values, highlight_colour), strict=True):
                     channel[block] = level
         return np.asarray(cv2.merge([channel.reshape(self._shape) for channel in channels]), np.uint8)
