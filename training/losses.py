@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from training.augment import Pair
-from training.model import Painted
+from training.model import SIDES, CodeStatistics, Painted, Side
 
 WINDOW_SIGMA, WINDOW_TAPS = 1.5, 11
 """Of the structural similarity, as Wang et al., IEEE TIP 13(4), 2004."""
@@ -28,6 +28,8 @@ class LossConfig:
     """DSSIM = (1 - SSIM) / 2, at full and half size."""
     edges: float = 2.0
     """L1 between Laplacians: pays for sharpness, which L1 alone averages away."""
+    align: float = 0.1
+    """Pull between the two people's clouds of codes, see Note [One cloud]."""
     mask: float = 1.0
     """Binary cross-entropy of both masks."""
     details: float = 2.0
@@ -76,6 +78,17 @@ def cross_entropy(mask: Tensor, wanted: Tensor) -> Tensor:
     """
     mask = mask.clamp(1e-4, 1 - 1e-4)
     return -(wanted * mask.log() + (1 - wanted) * (1 - mask).log()).mean()
+
+
+def alignment_loss(code: Tensor, side: Side, statistics: CodeStatistics) -> Tensor:
+    """How far codes (N, C) of one person lie out of the other person's cloud, in pooled standard deviations."""
+    own = SIDES.index(side)
+    mean, covariance = statistics.mean, statistics.covariance
+    scale = covariance.diagonal(dim1=1, dim2=2).mean(dim=0).clamp_min(1e-8).rsqrt()
+    excess = (covariance[own] - covariance[1 - own]) * scale[:, None] * scale
+    shift = (mean[own] - mean[1 - own]) * scale
+    centred = (code.float() - mean[own]) * scale
+    return ((centred @ excess * centred).sum(dim=1) + 2 * centred @ shift).mean() / code.shape[1]
 
 
 def _trim(weights: Tensor, border: int) -> Tensor:

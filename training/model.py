@@ -11,6 +11,12 @@ Note [Grey world]
     actors the swap then lost a third of the identity that the decoder could paint. What the scaling takes away, the
     colour of skin and light together, the blend puts back from the performer.
 
+Note [One cloud]
+    A decoder knows only its own person's codes. Whatever sets the two people's codes apart - a beard read as shadow,
+    a nose read as a pose - is identity that comes along into the swap. So the running mean and covariance of both
+    clouds of codes are kept, and each code is pushed to where the other cloud has more room (the gradient of CORAL,
+    arXiv:1607.01719, on running instead of batch statistics).
+
 Note [Performer mask]
     The mask of the *input* face may look at the input: it reads encoder maps at every scale, so it costs a
     twentieth of a decoder and can follow a hair strand. The mask of the *painted* face is the decoder's fourth channel.
@@ -22,13 +28,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 Side = Literal["identity", "performer"]
+SIDES: tuple[Side, ...] = get_args(Side)
 SLOPE = 0.1
 
 
@@ -130,19 +137,28 @@ class Encoder(nn.Module):
             _conv(a, b, kernel, stride=2) for a, b, kernel in zip(widths, widths[1:], kernels, strict=False)
         )
         self.residual = Residual(config.encoder[-1])
-        flat = config.code_channels * config.bottleneck**2
+        self.side = config.bottleneck
+        flat = config.code_channels * self.side**2
         self.squeeze = _conv(config.encoder[-1], config.code_channels, 1)
         self.to_code, self.from_code = nn.Linear(flat, config.code), nn.Linear(config.code, flat)
 
-    def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+    def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Maps at every size, and the (N, code) dense code."""
         maps: list[Tensor] = []
         x = grey_world(x)
         for halve in self.halvings:
             x = _act(halve(x))
             maps.append(x)
-        x = self.squeeze(self.residual(x))
-        code = self.to_code(x.flatten(1))
-        return maps, _act(self.from_code(code)).view(x.shape)
+        code: Tensor = self.to_code(self.squeeze(self.residual(x)).flatten(1))
+        return maps, code
+
+    def unfold(self, code: Tensor) -> Tensor:
+        """(N, code) -> the (N, code_channels, r, r) map that a decoder reads."""
+        return _act(self.from_code(code)).view(len(code), -1, self.side, self.side)
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        maps, code = self.encode(x)
+        return maps, self.unfold(code)
 
 
 class Decoder(nn.Module):
@@ -184,6 +200,28 @@ class MaskHead(nn.Module):
         return torch.sigmoid(self.exit(x).float())
 
 
+class CodeStatistics(nn.Module):
+    """Running mean and covariance of each person's codes, see Note [One cloud]."""
+
+    mean: Tensor
+    """(2, C), identity first."""
+    covariance: Tensor
+    """(2, C, C)."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(2, length))
+        self.register_buffer("covariance", torch.eye(length).repeat(2, 1, 1))
+
+    @torch.no_grad()
+    def update(self, code: Tensor, side: Side, share: float = 0.02) -> None:
+        """Move towards the statistics of one batch of codes (N, C)."""
+        row = SIDES.index(side)
+        self.mean[row].lerp_(code.mean(dim=0), share)
+        centred = code - self.mean[row]
+        self.covariance[row].lerp_(centred.T @ centred / len(code), share)
+
+
 class FaceAutoencoder(nn.Module):
     """The whole model: `encode`, then `paint` as one of the two people."""
 
@@ -193,12 +231,18 @@ class FaceAutoencoder(nn.Module):
         self.encoder = Encoder(config)
         self.decoders = nn.ModuleDict({"identity": Decoder(config), "performer": Decoder(config)})
         self.mask_head = MaskHead(config)
+        self.statistics = CodeStatistics(config.code)
+
+    def paint(self, faces: Tensor, side: Side) -> tuple[Painted, Tensor, Tensor]:
+        """Faces (N, 3, R, R) -> the painting by `side`'s decoder, the faces' masks (N, 1, R, R), their codes (N, C)."""
+        maps, code = self.encoder.encode(faces)
+        painted: Painted = self.decoders[side](self.encoder.unfold(code))
+        return painted, self.mask_head(maps), code
 
     def forward(self, faces: Tensor, side: Side) -> tuple[Painted, Tensor]:
         """Faces (N, 3, R, R) -> the painting by `side`'s decoder, and the mask (N, 1, R, R) of the faces given."""
-        maps, code = self.encoder(faces)
-        painted: Painted = self.decoders[side](code)
-        return painted, self.mask_head(maps)
+        painted, mask, _ = self.paint(faces, side)
+        return painted, mask
 
 
 def count_parameters(module: nn.Module) -> int:

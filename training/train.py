@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,12 +31,10 @@ from training.checkpoint import Progress, RunRecord
 from training.config import DEFAULT_MINUTES, TrainConfig
 from training.evaluate import HeldOut, draw_sheet, look
 from training.faceset import Faceset
-from training.losses import side_loss
-from training.model import FaceAutoencoder, Side, count_parameters
+from training.losses import alignment_loss, side_loss
+from training.model import SIDES, FaceAutoencoder, Side, count_parameters
 
 _log = logging.getLogger(__name__)
-
-SIDES: tuple[Side, ...] = get_args(Side)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +180,10 @@ def train(
                 strength = warp_strength(config, used)
                 pair = augment(faces, config.model.resolution, stacks[side].margin, config.augment, strength, generator)
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                    painted, input_mask = model(pair.inputs.to(memory_format=layout), side)
+                    painted, input_mask, code = model.paint(pair.inputs.to(memory_format=layout), side)
                 loss = loss + side_loss(painted, input_mask, pair, config.loss)
+                loss = loss + config.loss.align * alignment_loss(code, side, model.statistics)
+                model.statistics.update(code.detach().float(), side)
             loss.backward()  # type: ignore[no-untyped-call]
             norm = torch.nn.utils.clip_grad_norm_(weights, config.clip)
             # A step with a bad gradient would be in the weights for good; the check is one number, on the CPU free.
