@@ -100,7 +100,7 @@ class TrainConfig:
                     raise ValueError(f"{key} has to be a section, got {values[key]!r}")
             sections = {key: _build(kind, values.get(key, {})) for key, kind in parts.items()}
             config: TrainConfig = _build(cls, {k: v for k, v in values.items() if k not in parts} | sections)
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, UsageError) as error:
             raise UsageError(
                 f"{where} cannot be used: {error}; compare it with the recipes in training/recipes"
             ) from error
