@@ -75,7 +75,9 @@ class CropGeometry:
 
     def widened(self, factor: float) -> CropGeometry:
         """The same centre and pixel density, `factor` times as much to see: the room that augmentation moves in."""
-        return replace(self, size=round(self.size * factor), coverage=self.coverage * round(self.size * factor) / self.size)
+        return replace(
+            self, size=round(self.size * factor), coverage=self.coverage * round(self.size * factor) / self.size
+        )
 
 
 def whole_face(size: int) -> CropGeometry:
@@ -139,7 +141,9 @@ def cut(image: ImageU8, matrix: Matrix, size: int) -> Crop:
     shrink = int(math.hypot(matrix[0, 0], matrix[1, 0]) ** -1 // 2)
     if shrink >= 1:
         factor = shrink + 1
-        wide = cv2.warpAffine(image, matrix * factor + _centre_shift(factor), (size * factor, size * factor), flags=cv2.INTER_LINEAR)
+        wide = cv2.warpAffine(
+            image, matrix * factor + _centre_shift(factor), (size * factor, size * factor), flags=cv2.INTER_LINEAR
+        )
         pixels = cv2.resize(wide, (size, size), interpolation=cv2.INTER_AREA)
     else:
         pixels = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
