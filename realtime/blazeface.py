@@ -81,7 +81,7 @@ class BlazeFace:
         corner = np.array([square.x, square.y]) - square.side / 2
         return [
             Detection(score, frame_points[:2].reshape(4), frame_points[2:])
-            for score, merged in _merge(scores, points)
+            for score, merged in merge(scores, points)
             for frame_points in [(merged * square.side + corner).astype(np.float32)]
         ]
 
@@ -100,7 +100,7 @@ def _anchor_centres(grids: tuple[tuple[int, int], ...]) -> NDArray[np.float32]:
     return np.concatenate(centres).astype(np.float32)
 
 
-def _merge(scores: NDArray[np.floating], points: NDArray[np.float32]) -> list[tuple[float, NDArray[np.floating]]]:
+def merge(scores: NDArray[np.floating], points: NDArray[np.float32]) -> list[tuple[float, NDArray[np.floating]]]:
     """Weighted non-maximum suppression of (N,) scores, best first, and their (N, 8, 2) points."""
     merged = []
     while len(scores):
