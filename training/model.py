@@ -154,7 +154,8 @@ class Encoder(nn.Module):
 
     def unfold(self, code: Tensor) -> Tensor:
         """(N, code) -> the (N, code_channels, r, r) map that a decoder reads."""
-        return _act(self.from_code(code)).view(len(code), -1, self.side, self.side)
+        # Every size but the batch's is a number here: an exported model takes any batch.
+        return _act(self.from_code(code)).view(-1, self.squeeze.out_channels, self.side, self.side)
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         maps, code = self.encode(x)
