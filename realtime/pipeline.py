@@ -1,13 +1,13 @@
 """Runs the live loop. Factories of rooms in, a RunReport out: frames flow from a source through the swap to the sinks.
 
-    source -> [mailbox] -> swap, guard, badge -> [mailbox] -> sink
-                                              -> [mailbox] -> sink ...
+    source -> [mailbox] -> publisher (swap, guard, badge) -> [mailbox] -> sink
+                                                          -> [mailbox] -> sink ...
 
 This is the only room that starts threads: one for the source, one for the swap, one for each sink. A room is opened,
 used and closed on its thread. The caller's thread waits, reports progress and owns Ctrl-C.
 
 Note [How a run ends]
-    The source ends    what is under way is finished, the sinks close.
+    The source ends    what is under way is finished, the sinks close; a file without any swap is an error.
     The user stops     the same, at once; a source that blocks is left behind.
     The source breaks  what it delivered is finished, the sinks abort, the error is raised.
     Another room fails everything that waits is thrown away, the sinks abort, the first error is raised.
@@ -19,45 +19,29 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Self
 
 from realtime import machine
 from realtime.badge import Badge
 from realtime.capture import Source, SourceInfo
 from realtime.errors import LiveswapError
 from realtime.frame import Frame
-from realtime.guard import Guard, Publication
+from realtime.guard import Guard
 from realtime.mailbox import Mailbox, MailboxClosed
+from realtime.publisher import Publisher, Swapper
 from realtime.report import Durations, Progress, RunReport, StageTimes
 from realtime.sinks import Sink
 
-if TYPE_CHECKING:
-    from realtime.swap import SwapResult
-
 _log = logging.getLogger(__name__)
 
-MAX_FAILURES = 30
-"""So many swaps in a row may raise before the run ends; the guard stands in for each."""
 _LOSSLESS_ROOM = 4
 """Frames that wait between two rooms when nothing may be lost."""
 _POLL_S = 0.1
 _SOURCE_GRACE_S = 2.0
-
-
-class Swapper(Protocol):
-    """What swaps: realtime.swap.FaceSwapper."""
-
-    def swap(self, frame: Frame) -> SwapResult:
-        """Swap one frame; an error costs this frame only."""
-        ...
-
-    def close(self) -> None:
-        """Free the networks; safe to call twice."""
-        ...
 
 
 class _Outlet:
@@ -101,12 +85,11 @@ class Pipeline:
         self._ending_s: float | None = None
         self._stopped = self._gave_up = False
         self._error: BaseException | None = None
-        self._frames_in = self._published = self._failed = self._raw = 0
-        self._states: Counter[str] = Counter()
-        self._state = "opening"
+        self._frames_in = 0
+        self._publisher: Publisher | None = None
         self._first_s = self._last_s = 0.0
         self._provider = "unknown"
-        self._capture_times, self._swap_times = StageTimes(), StageTimes()
+        self._capture_times = StageTimes()
         rooms: list[tuple[str, Callable[[], None]]] = [("capture", self._capture), ("swap", self._swap)]
         rooms += [(f"sink {number}", partial(self._sink, outlet)) for number, outlet in enumerate(self._outlets)]
         # Daemons, because a driver can block in a read for ever; such a thread must not keep the program alive.
@@ -207,57 +190,25 @@ class Pipeline:
         try:
             with closing(self._swapper_factory()) as swapper:
                 info = self._known_info()
-                guard, badge = self._guard_factory(info), Badge() if self._badge else None
                 self._provider = str(getattr(swapper, "provider", "unknown"))
+                badge = Badge() if self._badge else None
+                publisher = Publisher(swapper, self._guard_factory(info), badge, live=info.live)
+                self._publisher = publisher
                 self._opened()
-                failures = 0
-                while True:
-                    frame = self._to_swap.get()
-                    lap = _Laps(self._swap_times)
-                    self._swap_times.add("wait", (lap.last_s - frame.captured_s) * 1e3)
-                    result = None
-                    try:
-                        result = _believable(swapper.swap(frame), frame)
-                        failures = 0
-                    except Exception as error:
-                        failures += 1
-                        self._survive(error, failures)
-                    lap("swap")
-                    now_s = frame.captured_s if info.live else frame.pts_s
-                    publication = guard.publish(result, now_s) if result else guard.fail(frame, now_s)
-                    lap("guard")
-                    image = publication.image
-                    if badge is not None and image is not None:
-                        image = badge.stamp(image, publication.faces)
-                        lap("badge")
-                    for stage, duration_ms in result.stages_ms.items() if result else ():
-                        self._swap_times.add(stage, duration_ms)
-                    self._count(publication)
-                    if image is not None:
-                        self._publish(frame.with_image(image))
+                with suppress(MailboxClosed):
+                    while True:
+                        frame = publisher.publish(self._to_swap.get())
+                        if frame is not None:
+                            self._hand_out(frame)
+                if self._lossless and self._ending_s is None:
+                    publisher.check_result()
+        except LiveswapError as error:
+            self._fail(error, finish=True)
         finally:
             for outlet in self._outlets:
                 outlet.mailbox.close()
 
-    def _survive(self, error: Exception, failures: int) -> None:
-        """Count a swap that raised; raise after MAX_FAILURES in a row."""
-        self._failed += 1
-        if failures == 1:
-            _log.error("a swap failed, the guard stands in for its frame: %s", error, exc_info=error)
-        if failures >= MAX_FAILURES:
-            if isinstance(error, LiveswapError):
-                raise error
-            raise LiveswapError(
-                f"the swap failed on {failures} frames in a row ({error}); try another model, or report this"
-            ) from error
-
-    def _count(self, publication: Publication) -> None:
-        self._published += 1
-        self._raw += publication.raw
-        self._state = str(publication.state)
-        self._states[self._state] += 1
-
-    def _publish(self, frame: Frame) -> None:
+    def _hand_out(self, frame: Frame) -> None:
         for outlet in self._outlets:
             if self._lossless:
                 outlet.mailbox.put_wait(frame)
@@ -362,12 +313,14 @@ class Pipeline:
 
     def _progress(self, speed: _Speed) -> Progress:
         total = self._info.frames if self._info is not None else None
-        return Progress(self._published, total, speed.update(self._published), self._state)
+        done, state = (self._publisher.frames, self._publisher.state) if self._publisher else (0, "opening")
+        return Progress(done, total, speed.update(done), state)
 
     def _report(self) -> RunReport:
         outlets, info = self._outlets, self._info
         latency = Durations()
-        stages = self._capture_times.summary() | self._swap_times.summary()
+        published = self._publisher
+        stages = self._capture_times.summary() | (published.times.summary() if published else {})
         sinks: dict[str, int] = {}
         dropped = {"swap": self._to_swap.dropped}
         for number, outlet in enumerate(outlets, 1):
@@ -386,9 +339,9 @@ class Pipeline:
             fps=round(frames_out / seconds, 2) if seconds else 0.0,
             latency_ms=latency.summary(),
             stages=stages,
-            states=dict(self._states),
-            raw_face_frames=self._raw,
-            failed_frames=self._failed,
+            states=dict(published.states) if published else {},
+            raw_face_frames=published.raw if published else 0,
+            failed_frames=published.failed if published else 0,
             badge=self._badge,
             stopped=self._stopped,
             source=source | ({"fps": round(float(info.fps), 3), "live": info.live} if info else {}),
@@ -415,26 +368,6 @@ def run_pipeline(
     )
     pipeline.start()
     return pipeline.wait(on_progress, stop)
-
-
-def _believable(result: SwapResult, frame: Frame) -> SwapResult:
-    """Refuse a raw picture that is called swapped: a mistake in an engine must not show a face."""
-    if result.swapped and result.frame.image is frame.image:
-        raise ValueError("the swap gave back the picture that it was given")
-    return result
-
-
-class _Laps:
-    """Counts how long each of several stages in a row took."""
-
-    def __init__(self, times: StageTimes) -> None:
-        self._times = times
-        self.last_s = time.monotonic()
-
-    def __call__(self, stage: str) -> None:
-        now_s = time.monotonic()
-        self._times.add(stage, (now_s - self.last_s) * 1e3)
-        self.last_s = now_s
 
 
 class _Speed:

@@ -16,7 +16,8 @@ from realtime.capture import Source, SourceInfo, VideoFile
 from realtime.errors import LiveswapError, SourceError
 from realtime.frame import Frame
 from realtime.guard import Guard, OnMiss
-from realtime.pipeline import MAX_FAILURES, Pipeline, Swapper, run_pipeline
+from realtime.pipeline import Pipeline, run_pipeline
+from realtime.publisher import MAX_FAILURES, Swapper
 from realtime.report import Progress, RunReport
 from realtime.sinks import Sink
 from realtime.swap import SwapResult
@@ -257,7 +258,7 @@ def test_a_swap_that_fails_costs_its_frame_and_shows_no_raw_face(caplog: pytest.
     assert report.states == {"live": 17, "hold": 3}
     assert indices(rooms.sinks[0]) == list(range(20))
     assert all((frame.image == SWAPPED).all() for frame in rooms.sinks[0].frames)
-    assert caplog.text.count("a swap failed") == 2, "once for each row of failures"
+    assert caplog.text.count("a swap failed") == 1, "never one line per frame"
 
 
 def test_a_swap_that_keeps_failing_ends_the_run() -> None:
@@ -268,16 +269,31 @@ def test_a_swap_that_keeps_failing_ends_the_run() -> None:
 
 
 def test_a_raw_picture_that_is_called_swapped_is_not_believed() -> None:
-    class Liar(FakeSwapper):
+    class Lies(FakeSwapper):
         def swap(self, frame: Frame) -> SwapResult:
-            return SwapResult(frame, (), True)
+            return super().swap(frame) if frame.index % 2 else SwapResult(frame, (), True)
 
-    rooms = Rooms(swapper=Liar)
-    report = rooms.run()
-    assert report.failed_frames == 10
-    assert not any(
-        (frame.image == RAW).any(axis=2).all() and (frame.image == RAW).all() for frame in rooms.sinks[0].frames
-    )
+    rooms = Rooms(swapper=Lies)
+    assert rooms.run().failed_frames == 5
+    assert not any((frame.image == RAW).all() for frame in rooms.sinks[0].frames)
+
+
+def test_a_file_in_which_no_face_is_found_is_an_error_and_no_result() -> None:
+    rooms = Rooms(lambda: FakeSource(40), lambda: FakeSwapper(misses=frozenset(range(40))))
+    with pytest.raises(SourceError, match="no face was found in any of 40 frames; choose"):
+        rooms.run()
+    assert rooms.sinks[0].ended == "aborted"
+
+
+def test_a_file_on_which_every_swap_fails_is_an_error() -> None:
+    rooms = Rooms(lambda: FakeSource(5), lambda: FakeSwapper(failing=frozenset(range(5))))
+    with pytest.raises(LiveswapError, match=r"failed on every frame, 5 in all \(frame 4 cannot be swapped\)"):
+        rooms.run()
+
+
+def test_a_file_that_may_pass_raw_needs_no_face() -> None:
+    rooms = Rooms(swapper=lambda: FakeSwapper(misses=frozenset(range(10))))
+    assert rooms.run(on_miss=OnMiss.PASS).raw_face_frames == 10
 
 
 @pytest.mark.parametrize("on_miss", list(OnMiss))

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+
+from realtime.badge import Badge
+from realtime.errors import ModelError, SourceError
+from realtime.frame import Frame
+from realtime.guard import Guard, OnMiss
+from realtime.publisher import MAX_FAILURES, Publisher
+from realtime.swap import SwapResult
+from tests.fakes import RAW, SWAPPED, FakeSwapper, frame
+
+
+def test_it_works_in_a_plain_loop_without_any_thread() -> None:
+    swapper = FakeSwapper(misses=frozenset({2}), failing=frozenset({3}))
+    publisher = Publisher(swapper, Guard(live=False), None, live=False)
+    shown = [publisher.publish(frame(index)) for index in range(6)]
+    assert [each.index for each in shown if each is not None] == list(range(6))
+    assert all((each.image == SWAPPED).all() for each in shown if each is not None)
+    assert publisher.states == {"live": 4, "hold": 2}
+    assert (publisher.frames, publisher.failed, publisher.raw) == (6, 1, 0)
+
+
+def test_live_there_is_nothing_to_show_before_the_first_swap() -> None:
+    publisher = Publisher(FakeSwapper(misses=frozenset({0})), Guard(live=True), Badge(), live=True)
+    assert publisher.publish(frame(0)) is None
+    assert publisher.publish(frame(1)) is not None
+
+
+def test_the_guard_is_told_the_time_of_capture_when_live_and_of_the_film_otherwise() -> None:
+    swapper = FakeSwapper(misses=frozenset({1}))
+    for live, state in ((True, "slate"), (False, "hold")):
+        publisher = Publisher(swapper, Guard(OnMiss.HOLD, hold_ms=100, live=live), None, live=live)
+        publisher.publish(Frame(frame().image, 0, captured_s=10.0, pts_s=0.0))
+        publisher.publish(Frame(frame().image, 1, captured_s=10.2, pts_s=0.03))
+        assert publisher.state == state
+
+
+def test_the_picture_keeps_the_index_and_the_times_of_its_frame() -> None:
+    publisher = Publisher(FakeSwapper(), Guard(live=False), Badge(), live=False)
+    before = frame(7)
+    after = publisher.publish(before)
+    assert after is not None
+    assert (after.index, after.captured_s, after.pts_s) == (before.index, before.captured_s, before.pts_s)
+    assert not (after.image == SWAPPED).all(), "it carries the badge"
+    assert (before.image == RAW).all(), "what came in is untouched"
+
+
+def test_failures_in_a_row_end_in_the_first_cause() -> None:
+    class Broken(FakeSwapper):
+        def swap(self, frame: Frame) -> SwapResult:
+            raise ModelError("the engine is gone; start again")
+
+    publisher = Publisher(Broken(), Guard(live=False), None, live=False)
+    for index in range(MAX_FAILURES - 1):
+        publisher.publish(frame(index))
+    with pytest.raises(ModelError, match="the engine is gone"):
+        publisher.publish(frame(MAX_FAILURES))
+
+
+def test_failures_now_and_then_never_end_the_run() -> None:
+    swapper = FakeSwapper(failing=frozenset(index for index in range(300) if index % MAX_FAILURES))
+    publisher = Publisher(swapper, Guard(live=False), None, live=False)
+    for index in range(300):
+        publisher.publish(frame(index))
+    assert publisher.failed == 290
+
+
+def test_nothing_swapped_is_no_result_but_no_frames_are_no_error() -> None:
+    publisher = Publisher(FakeSwapper(misses=frozenset({0})), Guard(live=False), None, live=False)
+    publisher.check_result()
+    publisher.publish(frame(0))
+    with pytest.raises(SourceError, match="no face was found"):
+        publisher.check_result()
+    publisher.publish(frame(1))
+    publisher.check_result()
