@@ -12,8 +12,8 @@ import math
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from fractions import Fraction
 from functools import partial
-from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -25,6 +25,7 @@ from realtime.capture import SWS_MATRIX, SourceInfo, usual_colour
 from realtime.errors import SinkError
 from realtime.files import explain
 from realtime.frame import Frame, ImageU8
+from realtime.growing_file import GrowingFile, force_entries_to_disk
 from realtime.sinks import check_sink, partial_name
 
 if TYPE_CHECKING:
@@ -62,12 +63,13 @@ class VideoWriter:
         # Without accurate rounding the picture gets 1.8 levels darker.
         self._exact = int(Interpolation.BILINEAR | Interpolation.ACCURATE_RND)
         self._colour = source.colour or usual_colour(source.height)
+        self._timeline = _Timeline(source)
         self._count, self._ticks, self._origin_s, self._ended = 0, -1, 0.0, False
         self._partial = partial_name(self._path)
         self._container: OutputContainer | None = None
         self._audio: AudioTracks | None = None
         try:
-            self._file = _File(self._partial)
+            self._file = GrowingFile(self._partial)
         except BlockingIOError as error:
             raise SinkError(f"{self._path} is being written by another run; choose another name") from error
         except OSError as error:
@@ -91,14 +93,13 @@ class VideoWriter:
         """Write the next frame. Times that do not grow are moved on by the smallest step."""
         if self._count == 0 and self._source.live:
             self._origin_s = frame.pts_s
-        time_base = self._video.codec_context.time_base
-        self._ticks = max(round((frame.pts_s - self._origin_s) / time_base), self._ticks + 1)
+        self._ticks = max(self._timeline.ticks(frame.pts_s - self._origin_s), self._ticks + 1)
         picture = self._picture(frame.image)
-        picture.pts, picture.time_base = self._ticks, time_base
+        picture.pts, picture.time_base = self._ticks, self._timeline.unit
         self._encode(picture)
         self._count += 1
         if self._audio:
-            self._audio.write_until(float(self._ticks * time_base))
+            self._audio.write_until(float(self._ticks * self._timeline.unit))
         self._check_disk()
 
     def close(self) -> None:
@@ -120,7 +121,7 @@ class VideoWriter:
             self.abort()
             raise
         self._ended = True
-        _force_entries_to_disk(self._path.parent)
+        force_entries_to_disk(self._path.parent)
         _log.info("%s: %d frames written", self.name, self._count)
 
     def abort(self) -> None:
@@ -159,12 +160,12 @@ class VideoWriter:
         context = video.codec_context
         context.width, context.height = self._size
         context.pix_fmt = "yuv420p"
-        context.time_base = source.time_base
+        context.time_base = self._timeline.unit
         context.sample_aspect_ratio = source.pixel_aspect
         context.colorspace, context.color_range = self._colour.matrix, _LIMITED
         context.color_primaries, context.color_trc = self._colour.primaries, self._colour.transfer
         self._video = video
-        self._frame_ticks = max(round(1 / (fps * source.time_base)), 1)
+        self._frame_ticks = max(round(1 / (fps * self._timeline.unit)), 1)
         if source.audio_path is not None:
             self._audio = AudioTracks(source.audio_path, container, suffix, source.start_s)
 
@@ -199,7 +200,7 @@ class VideoWriter:
         """How long the last picture stays: what is left of the source's length, so that both are equally long."""
         source = self._source
         if source.frames == self._count:
-            left = round(source.frames / (source.fps * source.time_base)) - self._ticks
+            left = round(source.frames / (source.fps * self._timeline.unit)) - self._ticks
             if 0 < left <= 10 * self._frame_ticks:
                 return left
         return self._frame_ticks
@@ -207,7 +208,7 @@ class VideoWriter:
     def _finish(self) -> None:
         self._encode(None)
         if self._audio:
-            video_s = float((self._ticks + self._frame_ticks) * self._source.time_base)
+            video_s = float((self._ticks + self._frame_ticks) * self._timeline.unit)
             expected = self._source.frames
             whole = expected is None or self._count >= 0.98 * expected
             self._audio.write_until(math.inf if whole else video_s)
@@ -220,78 +221,22 @@ class VideoWriter:
             raise SinkError(explain(self._file.error, self._path)) from self._file.error
 
 
-class _File:
-    """What FFmpeg writes to: a file that remembers its first error.
+class _Timeline:
+    """Where a picture stands in the file: in units of the source where they are fine enough.
 
-    It never raises towards FFmpeg, which would forget some errors and report others in the wrong place; after the
-    first one nothing more is written.
+    Some containers round times to the millisecond (Matroska, FLV). What lies within that rounding of the source's own
+    rate is put back on it, so that 29.97 frames a second stay 29.97.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Create or empty the file. Raises OSError; BlockingIOError when somebody else is writing it."""
-        self._raw = FileIO(path, "wb", opener=lambda name, flags: os.open(name, flags & ~os.O_TRUNC, 0o666))
-        try:
-            _lock(self._raw)
-            if os.fstat(self._raw.fileno()).st_size:
-                self._raw.truncate(0)
-        except BaseException:
-            self._raw.close()
-            raise
-        self.error: OSError | None = None
-        self._position = 0
+    def __init__(self, source: SourceInfo) -> None:
+        self.unit, self._step, self._rounding = source.time_base, 1 / source.fps, source.time_base / 2
+        self._rounded = self.unit > Fraction(1, 10_000) and (self._step / self.unit).denominator != 1
+        if self._rounded:
+            self.unit = self._step / math.ceil(90_000 * self._step)
 
-    def write(self, data: bytes) -> int:
-        view = memoryview(data)
-        while view and self.error is None:
-            try:
-                view = view[self._raw.write(view) :]
-            except OSError as error:
-                self.error = error
-        self._position += len(data)
-        return len(data)
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        if self.error is None:
-            try:
-                self._position = self._raw.seek(offset, whence)
-            except OSError as error:
-                self.error = error
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def finish(self) -> None:
-        """Force everything to the disk and close; safe to call twice."""
-        if self._raw.closed:
-            return
-        try:
-            os.fsync(self._raw.fileno())
-            self._raw.close()
-        except OSError as error:
-            self.error = self.error or error
-            with suppress(OSError):
-                self._raw.close()
-
-
-def _lock(file: FileIO) -> None:
-    """Keep other runs from writing the same file, where the system can (not on Windows, not on every network disk)."""
-    with suppress(ImportError):
-        import fcntl
-
-        try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError:
-            return
-
-
-def _force_entries_to_disk(folder: Path) -> None:
-    # Not every system can open or sync a folder; their renames are written through.
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    def ticks(self, time_s: float) -> int:
+        """The time in seconds, in units."""
+        step = round(time_s / self._step)
+        if self._rounded and abs(float(step * self._step) - time_s) <= 1.01 * self._rounding:
+            return round(step * self._step / self.unit)
+        return round(time_s / self.unit)

@@ -86,11 +86,13 @@ def write_clip(
     marked: bool = True,
     audio: str | None = None,
     rotation: int = 0,
-    last_ticks: int = 1001,
+    last_ticks: int | None = None,
     options: dict[str, str] | None = None,
 ) -> Path:
     """A small clip of ramps, written with PyAV alone; `ticks` are the presentation times in units of `time_base`."""
-    ticks = [1001 * index for index in range(count)] if ticks is None else ticks
+    step = round(Fraction(1001, 30_000) / time_base)
+    ticks = [step * index for index in range(count)] if ticks is None else ticks
+    last_ticks = step if last_ticks is None else last_ticks
     with av.open(str(path), "w", options=options or {}) as container:
         video = container.add_stream(codec, rate=Fraction(30_000, 1001))
         assert isinstance(video, av.VideoStream)
@@ -115,10 +117,10 @@ def write_clip(
             picture.pts, picture.time_base = tick, time_base
             packets = video.encode(picture)
             for packet in packets:
-                packet.duration = last_ticks if packet.pts == ticks[-1] else 1001
+                packet.duration = last_ticks if packet.pts == ticks[-1] else step
             container.mux(packets)
         for packet in video.encode(None):
-            packet.duration = last_ticks if packet.pts == ticks[-1] else 1001
+            packet.duration = last_ticks if packet.pts == ticks[-1] else step
             container.mux(packet)
         if isinstance(sound, av.AudioStream):
             _write_tone(container, sound, float(ticks[0] * time_base), float(ticks[-1] * time_base) + 1 / 30)

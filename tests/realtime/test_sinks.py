@@ -86,6 +86,21 @@ def test_variable_frame_rates_keep_their_times(tmp_path: Path) -> None:
     assert after.seconds == pytest.approx(before.seconds, rel=0.05)
 
 
+def test_a_rate_that_the_source_could_only_round_is_put_right(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", count=40)
+    copy(source, tmp_path / "out.mp4")
+    after = look(tmp_path / "out.mp4")
+    assert after.fps == Fraction(30_000, 1001)
+    assert after.times_s == pytest.approx([1001 * index / 30_000 for index in range(40)], abs=SAME_TIME_S)
+
+
+def test_times_off_the_rate_are_not_moved_by_more_than_the_source_rounded_them(tmp_path: Path) -> None:
+    ticks = np.cumsum(np.random.default_rng(1).integers(100, 3000, 40)).tolist()
+    source = write_clip(tmp_path / "in.mkv", ticks=[tick - ticks[0] for tick in ticks])
+    copy(source, tmp_path / "out.mp4")
+    assert look(tmp_path / "out.mp4").times_s == pytest.approx(look(source).times_s, abs=0.00051)
+
+
 def test_a_last_picture_that_is_held_stays_as_long(tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.mp4", count=30, last_ticks=5005)
     copy(source, tmp_path / "out.mp4")
