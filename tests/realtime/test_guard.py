@@ -167,6 +167,7 @@ EVENTS = st.lists(
 )
 
 
+@settings(deadline=None, max_examples=80)
 @given(st.sampled_from([each for each in OnMiss if each is not OnMiss.PASS]), st.booleans(), st.floats(0, 2000), EVENTS)
 def test_whatever_happens_no_raw_picture_gets_out(
     on_miss: OnMiss, live: bool, hold_ms: float, events: list[tuple[str, float, int]]

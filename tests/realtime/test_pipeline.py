@@ -152,7 +152,8 @@ def test_slow_swapper_drops_frames_and_keeps_order_and_the_newest() -> None:
     assert came == sorted(set(came))
     assert came[-1] == 59
     assert len(came) < 60
-    assert report.dropped["swap"] == 60 - len(came)
+    assert sum(report.dropped.values()) == 60 - len(came)
+    assert report.dropped["swap"] > 0
     assert report.queue_max == 1
 
 
