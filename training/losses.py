@@ -81,14 +81,18 @@ def cross_entropy(mask: Tensor, wanted: Tensor) -> Tensor:
 
 
 def alignment_loss(code: Tensor, side: Side, statistics: CodeStatistics) -> Tensor:
-    """How far codes (N, C) of one person lie out of the other person's cloud, in pooled standard deviations."""
+    """How far apart the two people's clouds of codes are, once codes (N, C) have joined the cloud of `side`.
+
+    The gradient reaches the codes through their share in the running mean and covariance. The loss cannot fall below
+    nought, so codes cannot run away. It counts for nothing until both clouds are known, and more from then on.
+    """
     own = SIDES.index(side)
-    mean, covariance = statistics.mean, statistics.covariance
-    scale = covariance.diagonal(dim1=1, dim2=2).mean(dim=0).clamp_min(1e-8).rsqrt()
-    excess = (covariance[own] - covariance[1 - own]) * scale[:, None] * scale
-    shift = (mean[own] - mean[1 - own]) * scale
-    centred = (code.float() - mean[own]) * scale
-    return ((centred @ excess * centred).sum(dim=1) + 2 * centred @ shift).mean() / code.shape[1]
+    mean, covariance = statistics.joined(code.float(), side)
+    scale = statistics.covariance.diagonal(dim1=1, dim2=2).mean(dim=0).clamp_min(1e-8).rsqrt()
+    excess = (covariance - statistics.covariance[1 - own]) * scale[:, None] * scale
+    shift = (mean - statistics.mean[1 - own]) * scale
+    distance = (excess**2).sum() / 2 + (shift**2).sum()
+    return statistics.trust() * distance / (CodeStatistics.SHARE * code.shape[1])
 
 
 def _trim(weights: Tensor, border: int) -> Tensor:

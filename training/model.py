@@ -204,23 +204,43 @@ class MaskHead(nn.Module):
 class CodeStatistics(nn.Module):
     """Running mean and covariance of each person's codes, see Note [One cloud]."""
 
+    SHARE = 0.02
+    """Of one batch in the running statistics."""
+    RAMP = 200, 1000
+    """Updates until the statistics are trusted at all, and until they are trusted wholly."""
     mean: Tensor
     """(2, C), identity first."""
     covariance: Tensor
     """(2, C, C)."""
+    updates: Tensor
+    """(2,) batches seen."""
 
     def __init__(self, length: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(2, length))
         self.register_buffer("covariance", torch.eye(length).repeat(2, 1, 1))
+        self.register_buffer("updates", torch.zeros(2))
+
+    def joined(self, code: Tensor, side: Side) -> tuple[Tensor, Tensor]:
+        """Mean (C,) and covariance (C, C) of `side` after a batch of codes (N, C); differentiable in the codes."""
+        row = SIDES.index(side)
+        # The first batches count for more, so that the start values are soon forgotten.
+        share = torch.clamp(1 / (self.updates[row] + 1), min=self.SHARE)
+        mean = torch.lerp(self.mean[row], code.mean(dim=0), share)
+        centred = code - mean
+        return mean, torch.lerp(self.covariance[row], centred.T @ centred / len(code), share)
 
     @torch.no_grad()
-    def update(self, code: Tensor, side: Side, share: float = 0.02) -> None:
-        """Move towards the statistics of one batch of codes (N, C)."""
+    def update(self, code: Tensor, side: Side) -> None:
+        """Let a batch of codes (N, C) join."""
         row = SIDES.index(side)
-        self.mean[row].lerp_(code.mean(dim=0), share)
-        centred = code - self.mean[row]
-        self.covariance[row].lerp_(centred.T @ centred / len(code), share)
+        self.mean[row], self.covariance[row] = self.joined(code, side)
+        self.updates[row] += 1
+
+    def trust(self) -> Tensor:
+        """How much the statistics say, [0, 1]."""
+        first, last = self.RAMP
+        return ((self.updates.min() - first) / (last - first)).clamp(0, 1)
 
 
 class FaceAutoencoder(nn.Module):

@@ -174,7 +174,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, progress.iteration, used)
 
-            loss = torch.zeros((), device=device)
+            loss, pull = torch.zeros((), device=device), torch.zeros((), device=device)
             for side in SIDES:
                 faces = stacks[side].batch(config.batch, generator).to(device, non_blocking=True)
                 strength = warp_strength(config, used)
@@ -182,9 +182,9 @@ def train(
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     painted, input_mask, code = model.paint(pair.inputs.to(memory_format=layout), side)
                 loss = loss + side_loss(painted, input_mask, pair, config.loss)
-                loss = loss + config.loss.align * alignment_loss(code, side, model.statistics)
+                pull = pull + config.loss.align * alignment_loss(code, side, model.statistics)
                 model.statistics.update(code.detach().float(), side)
-            loss.backward()  # type: ignore[no-untyped-call]
+            (loss + pull).backward()  # type: ignore[no-untyped-call]
             norm = torch.nn.utils.clip_grad_norm_(weights, config.clip)
             # A step with a bad gradient would be in the weights for good; the check is one number, on the CPU free.
             if not math.isfinite(norm.item()):
