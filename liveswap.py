@@ -189,7 +189,10 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--colour-strength", type=_number, metavar="0..1")
     run.add_argument("--erode", type=_number, metavar="F", help="shrink the mask, in sides of the crop")
     run.add_argument("--feather", type=_number, metavar="F", help="width of the soft edge, in sides of the crop")
-    run.add_argument("--opacity", type=_number, metavar="0..1")
+    run.add_argument("--opacity", type=_number, metavar="0.5..1")
+    run.add_argument("--scale", type=_positive, metavar="F", help="show the face larger or smaller; default: 1")
+    run.add_argument("--shift-x", type=_number, metavar="F", help="move the face right, in sides of the crop")
+    run.add_argument("--shift-y", type=_number, metavar="F", help="move the face down, in sides of the crop")
     run.add_argument("--threads", type=_count, metavar="N", help="processor threads of the engine")
     return parser
 
@@ -403,7 +406,8 @@ def _live_config(args: argparse.Namespace) -> LiveConfig:
     config = load_config(args.config, flags)
     try:
         Guard(OnMiss(config.on_miss), config.hold_ms)
-        blend = replace(config.blend, **_given(args, "colour", "colour_strength", "erode", "feather", "opacity"))
+        names = ("colour", "colour_strength", "erode", "feather", "opacity", "scale", "shift_x", "shift_y")
+        blend = replace(config.blend, **_given(args, *names))
     except ValueError as error:
         raise UsageError(f"{error}; see liveswap run --help") from error
     return replace(config, blend=blend)

@@ -12,14 +12,16 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from export.placement import measure_placement
 from export.to_onnx import ExportReport, export_run
-from realtime.actors import ADA, BO, Actor, Identity
+from realtime.actors import ADA, BO, Actor, Identity, Renderer, Scene
+from realtime.frame import ImageU8
 from realtime.pattern import PatternSource
 from realtime.video_writer import VideoWriter
 from training.config import load_recipe
@@ -35,6 +37,8 @@ FILM_FPS = 8
 """A performance sampled slowly: neighbouring frames of 30 fps teach almost the same."""
 SEEDS = {"identity": 101, "performer": 202}
 ACTORS: dict[str, Identity] = {"identity": ADA, "performer": BO}
+REHEARSED = 40
+"""Moments on which the placement is measured."""
 SUBJECT = "Ada, a rendered actor"
 CONSENT = "Ada is computer graphics and resembles nobody; consent is not needed."
 
@@ -106,9 +110,23 @@ def make_model(out: Path, plan: Plan, on_progress: OnProgress | None = None, *, 
         on_progress=trained,
     )
     say("exporting", 0.0)
-    report = export_run(out / "run", out / "demo.dfm", subject=SUBJECT, consent=CONSENT, exporter="liveswap")
+    model = out / "demo.dfm"
+    export_run(out / "run", model, subject=SUBJECT, consent=CONSENT, exporter="liveswap")
+    say("exporting", 0.2)
+    placement = measure_placement(model, rehearsal(plan.frames))
+    report = export_run(out / "run", model, subject=SUBJECT, consent=CONSENT, exporter="liveswap", placement=placement)
     say("exporting", 1.0)
     return report
+
+
+def rehearsal(frames: int) -> Iterator[tuple[ImageU8, ImageU8]]:
+    """Moments of the performance that was trained on, with their exact answers: what the placement is measured on."""
+    scene = Scene(frames=frames, fps=FILM_FPS, seed=SEEDS["performer"], hand=False)
+    cameras = [Renderer(actor) for actor in (Actor(BO), Actor(ADA, body=BO, tone=scene.tone))]
+    poses = scene.poses()
+    for index in range(0, frames, max(1, frames // REHEARSED)):
+        performer, answer = (camera.render(poses[index], frame=index).image for camera in cameras)
+        yield performer, answer
 
 
 def main(argv: Sequence[str] | None = None) -> int:

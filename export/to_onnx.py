@@ -26,6 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from export.verify import Parity, check_parity
+from realtime.dfm import Placement
 from realtime.errors import ExportError, UsageError
 from realtime.files import explain, write_atomically
 from training import checkpoint
@@ -82,10 +83,12 @@ def export_run(
     subject: str,
     consent: str,
     exporter: str | None = None,
+    placement: Placement | None = None,
     half_weights: bool = True,
 ) -> ExportReport:
     """Write the best model of `run` to `out`, unless ONNX Runtime disagrees with PyTorch about what it paints.
 
+    `placement`: how the face is to be laid over the performer's, see export.placement; None: as it is painted.
     Raises UsageError for a call that cannot work, TrainingError for a run that cannot be read, ExportError otherwise.
     """
     if not subject.strip() or not consent.strip():
@@ -97,6 +100,8 @@ def export_run(
     model, record, progress = checkpoint.load_best(run)
     held_out, _ = open_held_out(record)
     card = describe(record, progress, look(model, held_out), subject, consent, exporter)
+    if placement is not None:
+        card["placement"] = [placement.scale, placement.shift_x, placement.shift_y]
     data = to_onnx(model, card, half_weights=half_weights)
     faces = held_out["performer"].crops.inputs.permute(0, 2, 3, 1).numpy()
     parity = check_parity(model_outputs(model, faces), data, faces, half_weights=half_weights)
