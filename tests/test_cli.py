@@ -17,6 +17,8 @@ import pytest
 
 import liveswap
 from liveswap import main
+from realtime.pattern import PatternSource
+from realtime.video_writer import VideoWriter
 from tests.community_dfm import liveswap_metadata, painting_dfm, random_dfm
 from tests.tolerances import FRONT_DOOR_START_S
 
@@ -36,6 +38,16 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
         return code, out, err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def performance(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight frames of a rendered performer."""
+    path = tmp_path_factory.mktemp("film") / "performer.mp4"
+    with PatternSource(width=320, height=240, frames=8, hand=False) as source, VideoWriter(path, source.info) as writer:
+        for frame in source:
+            writer.send(frame)
+    return path
 
 
 def the_sentence(err: str) -> str:
@@ -261,35 +273,43 @@ def test_an_output_that_cannot_be_written_is_said_before_the_work(call: Call, tm
 # liveswap run
 
 
-def test_a_community_model_runs_from_video_to_video_with_a_warning(call: Call, tmp_path: Path) -> None:
-    model = random_dfm(tmp_path / "stranger.dfm", morph=True)
-    clip, out = write_clip(tmp_path / "in.mp4", frames=12), tmp_path / "out.mp4"
-    code, text, err = call(
-        "run", "--model", model, "--source", clip, "--sink", out, "--sink", "null", "--json", tmp_path / "run.json"
-    )
+def test_a_community_model_runs_from_video_to_video_with_a_warning(
+    call: Call, tmp_path: Path, performance: Path
+) -> None:
+    model, out = random_dfm(tmp_path / "stranger.dfm", morph=True), tmp_path / "out.mp4"
+    sinks = ("--sink", out, "--sink", "null")
+    code, text, err = call("run", "--model", model, "--source", performance, *sinks, "--json", tmp_path / "run.json")
     assert code == 0, err
     assert "does not say whose face" in err
     report = json.loads((tmp_path / "run.json").read_text())
-    assert report["frames_in"] == report["frames_out"] == 12
+    assert report["frames_in"] == report["frames_out"] == report["states"]["live"] == 8
     assert report["raw_face_frames"] == 0
     assert report["badge"] is True
-    assert text.startswith("12 of 12 frames")
+    assert text.startswith("8 of 8 frames")
     with av.open(str(out)) as container:
-        assert sum(1 for _ in container.decode(video=0)) == 12
+        assert sum(1 for _ in container.decode(video=0)) == 8
 
 
-def test_json_on_the_output_is_nothing_but_json(call: Call, tmp_path: Path) -> None:
+def test_a_video_without_a_face_ends_with_one_sentence(call: Call, tmp_path: Path) -> None:
     model = painting_dfm(tmp_path / "m.dfm", metadata=liveswap_metadata(schema=1, subject="Ada", consent="signed"))
-    clip = write_clip(tmp_path / "in.mp4")
-    code, out, err = call("run", "--model", model, "--source", clip, "--sink", "null", "--json", "-")
+    clip = write_clip(tmp_path / "wall.mp4")
+    code, _, err = call("run", "-q", "--model", model, "--source", clip, "--sink", tmp_path / "out.mp4")
+    assert code == 1
+    assert "no face" in the_sentence(err)
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_json_on_the_output_is_nothing_but_json(call: Call, tmp_path: Path, performance: Path) -> None:
+    model = painting_dfm(tmp_path / "m.dfm", metadata=liveswap_metadata(schema=1, subject="Ada", consent="signed"))
+    code, out, err = call("run", "--model", model, "--source", performance, "--sink", "null", "--json", "-")
     assert code == 0
     assert json.loads(out)["frames_in"] == 8
     assert "model m.dfm: Ada; consent: signed" in err
 
 
-def test_quiet_says_nothing_when_all_is_well(call: Call, tmp_path: Path) -> None:
+def test_quiet_says_nothing_when_all_is_well(call: Call, tmp_path: Path, performance: Path) -> None:
     model = painting_dfm(tmp_path / "m.dfm", metadata=liveswap_metadata(schema=1, subject="Ada", consent="signed"))
-    code, out, err = call("run", "-q", "--model", model, "--source", write_clip(tmp_path / "in.mp4"), "--sink", "null")
+    code, out, err = call("run", "-q", "--model", model, "--source", performance, "--sink", "null")
     assert (code, out, err) == (0, "", "")
 
 
@@ -301,13 +321,12 @@ def test_what_a_model_says_about_itself_cannot_steer_the_terminal(call: Call, tm
     assert not [line for line in err.splitlines() if line.startswith("liveswap: done")]
 
 
-def test_flags_win_over_the_settings_file(call: Call, tmp_path: Path) -> None:
+def test_flags_win_over_the_settings_file(call: Call, tmp_path: Path, performance: Path) -> None:
     model = painting_dfm(tmp_path / "m.dfm")
     settings = tmp_path / "live.toml"
     settings.write_text(f'model = "{model.as_posix()}"\nsource = "nowhere.mp4"\nsinks = ["null"]\nbadge = false\n')
     report = tmp_path / "run.json"
-    clip = write_clip(tmp_path / "in.mp4")
-    code, _, err = call("run", "--config", settings, "--source", clip, "--json", report)
+    code, _, err = call("run", "--config", settings, "--source", performance, "--json", report)
     assert code == 0, err
     assert json.loads(report.read_text())["badge"] is False
     assert "badge" in err.lower()
