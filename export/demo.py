@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -51,6 +51,7 @@ SEED = 303
 RAW_TRANSFER = 0.2
 """A published frame that has taken on less of the identity than this counts as a raw face."""
 _SHEET_FRAMES = 6
+_WINDOW_PX = 320
 _CAPTIONS = ("performer", "swap", "truth")
 _LIVE_SECONDS = 8.0
 
@@ -110,7 +111,7 @@ class _Judge:
         panel = np.hstack([performer, frame.image, truth])
         self._writer.send(frame.with_image(_captioned(panel)))
         if frame.index in self._wanted:
-            self.rows[frame.index] = panel
+            self.rows[frame.index] = _close_up((performer, frame.image, truth), mask)
         true_points = self._points(truth, frame)
         swap, still = (
             Example(image, performer, truth, mask, self._points(image, frame), true_points)
@@ -144,6 +145,15 @@ def _with_badge(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
         x0, y0, x1, y1 = badge_box(height, width, avoid)
         covered[y0:y1, x0:x1] = 255
     return covered
+
+
+def _close_up(pictures: Sequence[ImageU8], mask: NDArray[np.uint8]) -> ImageU8:
+    """The same window of all pictures side by side, pixel for pixel, around the face."""
+    height, width = mask.shape
+    side = min(_WINDOW_PX, height, width)
+    y, x = (int(np.median(where)) if len(where) else side for where in np.nonzero(mask > 127))
+    top, left = min(max(y - side // 2, 0), height - side), min(max(x - side // 2, 0), width - side)
+    return np.hstack([picture[top : top + side, left : left + side] for picture in pictures])
 
 
 def _captioned(panel: ImageU8) -> ImageU8:

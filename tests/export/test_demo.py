@@ -136,8 +136,8 @@ def test_the_video_shows_performer_swap_and_truth_side_by_side(doing_nothing: De
 def test_the_sheet_holds_frames_of_the_video_below_their_captions(doing_nothing: Demo) -> None:
     sheet = cv2.imread(str(doing_nothing.out / "sheet.png"))
     assert sheet is not None
-    rows, rest = divmod(sheet.shape[0] - 40, 480)
-    assert (rest, sheet.shape[1]) == (0, 3 * 640)
+    rows, rest = divmod(sheet.shape[0] - 40, 320)
+    assert (rest, sheet.shape[1]) == (0, 3 * 320)
     assert 1 <= rows <= 6
     captions = np.split(sheet[:40], 3, axis=1)
     assert all(int(caption.max()) > 200 for caption in captions)
