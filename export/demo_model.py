@@ -3,8 +3,8 @@
 Note [Demo model]
     Two actors who do not exist, ADA and BO, are filmed giving different performances, so that no frame of one answers
     a frame of the other. From there on it is what any user does: extract, train, export. The performance that the
-    model is scored on has another seed again. `python -m export.demo_model OUT` repeats the shipped model;
-    `realtime/models/demo.json` says how it was made and what it scores.
+    model is scored on has another seed again. `python -m export.demo_model OUT` makes such a model by the
+    plan of the shipped one; `realtime/models/demo.json` says how that one came about and what it scores.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from realtime.frame import ImageU8
 from realtime.pattern import PatternSource
 from realtime.video_writer import VideoWriter
 from training.config import load_recipe
-from training.extract import ExtractConfig, extract
+from training.extract import ExtractConfig, ExtractProgress, extract
 
 if TYPE_CHECKING:
     from training.train import TrainProgress
@@ -86,12 +86,7 @@ def make_model(out: Path, plan: Plan, on_progress: OnProgress | None = None, *, 
 
     for who in ACTORS:
         if not facesets[who].exists():
-            extract(
-                [videos[who]],
-                facesets[who],
-                ExtractConfig(),
-                lambda p, who=who: say(f"extracting the {who}'s faces", p.frames_done / plan.frames),  # type: ignore[misc]
-            )
+            _extract(who, videos[who], facesets[who], plan.frames, say)
 
     from training.train import train
 
@@ -117,6 +112,13 @@ def make_model(out: Path, plan: Plan, on_progress: OnProgress | None = None, *, 
     report = export_run(out / "run", model, subject=SUBJECT, consent=CONSENT, exporter="liveswap", placement=placement)
     say("exporting", 1.0)
     return report
+
+
+def _extract(who: str, video: Path, faceset: Path, frames: int, say: OnProgress) -> None:
+    def extracted(progress: ExtractProgress) -> None:
+        say(f"extracting the {who}'s faces", progress.frames_done / frames)
+
+    extract([video], faceset, ExtractConfig(), extracted)
 
 
 def rehearsal(frames: int) -> Iterator[tuple[ImageU8, ImageU8]]:
