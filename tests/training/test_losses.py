@@ -18,14 +18,16 @@ from training.losses import (
     WINDOW_SIGMA,
     WINDOW_TAPS,
     LossConfig,
+    alignment_loss,
     blur,
     cross_entropy,
     dssim_map,
+    extend_face,
     gaussian_window,
     laplacian,
     side_loss,
 )
-from training.model import Painted
+from training.model import CodeStatistics, Painted, Side
 
 SIDE = 32
 PICTURES = LossConfig(mask=0.0)
@@ -34,8 +36,8 @@ ROUNDING = 2e-6
 """float32 sums of 121 products in another order."""
 DSSIM_ROUNDING = 2e-4
 """float32 variances are differences of nearly equal numbers, and are divided by 0.03 squared; float64 beside it."""
-PARTS = {field.name for field in fields(LossConfig)} - {"details", "surroundings"}
-"""What adds up to the loss; the other two say where it looks."""
+PARTS = {field.name for field in fields(LossConfig)} - {"align", "details", "surroundings"}
+"""What adds up to the loss of a picture: `align` is about codes, the other two say where it looks."""
 FLOOR = -math.log(1 - 1e-4)
 """Cross-entropy of a perfect mask: predictions are kept away from 0 and 1."""
 
@@ -86,14 +88,14 @@ def dssim_by_opencv(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[n
     return np.asarray((1 - luminance * structure) / 2, np.float64)
 
 
-def test_equal_pictures_lose_nothing() -> None:
-    face = picture(0)
-    assert loss_of(face, face) == pytest.approx(0, abs=ROUNDING)
+def test_a_face_with_its_skin_going_on_around_it_loses_nothing() -> None:
+    for masks in (blob(), blob(0, SIDE), blob(14, 26)):
+        assert loss_of(extend_face(picture(0), masks), picture(0), masks) == pytest.approx(0, abs=ROUNDING)
 
 
 def test_perfect_masks_lose_the_floor_of_the_cross_entropy_and_no_more() -> None:
-    face = picture(0)
-    assert loss_of(face, face, config=replace(PICTURES, mask=1.0)) == pytest.approx(2 * FLOOR, rel=0.02, abs=ROUNDING)
+    face, config = extend_face(picture(0), blob()), replace(PICTURES, mask=1.0)
+    assert loss_of(face, picture(0), config=config) == pytest.approx(2 * FLOOR, rel=0.02, abs=ROUNDING)
 
 
 @pytest.mark.parametrize("part", sorted(PARTS - {"mask"}))
@@ -118,6 +120,31 @@ def test_dssim_lies_between_nothing_and_one_and_is_symmetric() -> None:
     opposite = dssim_map(stripes, 1 - stripes)
     assert 0.9 < float(opposite.min()) <= float(opposite.max()) <= 1
     assert torch.allclose(dssim_map(picture(0), picture(1)), dssim_map(picture(1), picture(0)), atol=ROUNDING)
+
+
+def test_inside_the_face_the_picture_stays_as_it_is() -> None:
+    assert torch.equal(extend_face(picture(0), blob())[..., 11:21, 11:21], picture(0)[..., 11:21, 11:21])
+    everywhere = extend_face(picture(0), blob(0, SIDE))
+    torch.testing.assert_close(everywhere[..., 1:-1, 1:-1], picture(0)[..., 1:-1, 1:-1], atol=ROUNDING, rtol=0)
+
+
+def test_what_was_behind_the_face_never_shows() -> None:
+    face, wall = picture(0), picture(1)
+    wall[..., 8:24, 8:24] = face[..., 8:24, 8:24]
+    assert torch.equal(extend_face(face, blob()), extend_face(wall, blob()))
+
+
+def test_skin_goes_on_in_the_colour_of_the_nearest_cheek() -> None:
+    skin = torch.zeros(2, 3, SIDE, SIDE)
+    skin[..., :16] = torch.tensor([0.2, 0.4, 0.6]).view(3, 1, 1)
+    skin[..., 16:] = torch.tensor([0.3, 0.5, 0.9]).view(3, 1, 1)
+    around = extend_face(skin, blob())
+    for column, colour in ((2, [0.2, 0.4, 0.6]), (29, [0.3, 0.5, 0.9])):
+        assert around[0, :, 16, column].tolist() == pytest.approx(colour, abs=0.02)
+
+
+def test_a_picture_without_a_face_stays_finite() -> None:
+    assert torch.isfinite(extend_face(picture(0), torch.zeros(2, 1, SIDE, SIDE))).all()
 
 
 def test_the_separable_window_is_the_square_one() -> None:
@@ -145,12 +172,12 @@ def test_a_blurred_face_loses_edges_that_the_pixels_hardly_miss() -> None:
 @pytest.mark.parametrize("surroundings", [0.0, 0.1])
 def test_what_lies_outside_the_face_counts_as_much_as_the_surroundings_do(surroundings: float) -> None:
     config = replace(PICTURES, surroundings=surroundings)
-    target, face = picture(0), blob(14, 26)
-    far = target.clone()
+    target, mask = picture(0), blob(14, 26)
+    far = extend_face(target, mask)
     far[..., :2, :] = 1 - far[..., :2, :]  # further from the mask than any window reaches
-    near = target.clone()
+    near = extend_face(target, mask)
     near[..., 18:20, :] = 1 - near[..., 18:20, :]
-    outside, inside = (loss_of(painted, target, face, config) for painted in (far, near))
+    outside, inside = (loss_of(painted, target, mask, config) for painted in (far, near))
     assert inside > 0.3
     if surroundings:
         assert ROUNDING < outside < 3 * surroundings * inside
@@ -161,7 +188,7 @@ def test_what_lies_outside_the_face_counts_as_much_as_the_surroundings_do(surrou
 def test_eyes_and_mouth_count_more() -> None:
     target, details = picture(0), torch.zeros(2, 1, SIDE, SIDE)
     details[..., 14:18, 14:18] = 1
-    wrong = target.clone()
+    wrong = extend_face(target, blob())
     wrong[..., 14:18, 14:18] = 1 - wrong[..., 14:18, 14:18]
     pixel_only = replace(only("pixel"), details=2.0, surroundings=0.1)
     assert loss_of(wrong, target, config=pixel_only, details=details) > 2 * loss_of(wrong, target, config=pixel_only)
@@ -207,3 +234,67 @@ def test_pictures_that_are_not_finite_give_a_loss_that_is_not_finite_instead_of_
 def test_the_loss_is_float32_whatever_was_painted() -> None:
     face = picture(0).to(torch.bfloat16)
     assert side_loss(Painted(face, blob()), blob(), pair(picture(1), blob()), LossConfig()).dtype == torch.float32
+
+
+# ---------------------------------------------------------------- one cloud of codes
+
+
+def clouds(shift: float = 0.0, width: float = 1.0, updates: int = 3000) -> CodeStatistics:
+    """Statistics of two clouds of codes that are known well; the performer's is moved and widened."""
+    statistics = CodeStatistics(4)
+    statistics.updates.fill_(updates)
+    statistics.mean[1] += shift
+    statistics.covariance[1] *= width**2
+    return statistics
+
+
+def codes(mean: float = 0.0, width: float = 1.0, count: int = 4000) -> Tensor:
+    noise = torch.randn(count, 4, generator=torch.Generator().manual_seed(0))
+    return (noise * width + mean).requires_grad_()
+
+
+def pull_on(code: Tensor, side: Side, statistics: CodeStatistics) -> Tensor:
+    """Where gradient descent moves the codes."""
+    alignment_loss(code, side, statistics).backward()  # type: ignore[no-untyped-call]
+    assert code.grad is not None
+    return -code.grad
+
+
+def test_codes_in_one_cloud_are_left_alone_and_the_loss_is_never_below_nought() -> None:
+    together = float(alignment_loss(codes(), "identity", clouds()).detach())
+    assert 0 <= together < 0.01
+    for shift, width in ((2.0, 1.0), (-2.0, 1.0), (0.0, 2.0), (0.0, 0.5)):
+        assert float(alignment_loss(codes(), "identity", clouds(shift, width)).detach()) > 10 * together
+
+
+@pytest.mark.parametrize("shift", [2.0, -2.0])
+def test_codes_are_pulled_towards_the_other_persons(shift: float) -> None:
+    assert float((pull_on(codes(), "identity", clouds(shift)) * shift).mean()) > 0
+    assert float((pull_on(codes(shift), "performer", clouds(shift)) * shift).mean()) < 0
+
+
+@pytest.mark.parametrize(("width", "outwards"), [(2.0, True), (0.5, False)])
+def test_a_narrow_cloud_widens_and_a_wide_one_shrinks(width: float, outwards: bool) -> None:
+    code = codes()
+    assert (float((pull_on(code, "identity", clouds(width=width)) * code.detach()).mean()) > 0) == outwards
+
+
+def test_clouds_that_are_hardly_known_pull_nobody() -> None:
+    first, last = CodeStatistics.RAMP
+    losses = [
+        float(alignment_loss(codes(), "identity", clouds(2.0, updates=n)).detach())
+        for n in (0, first, (first + last) // 2, last)
+    ]
+    assert losses[:2] == [0, 0]
+    assert 0 < losses[2] < losses[3]
+
+
+def test_the_pull_does_not_depend_on_the_unit_of_the_codes() -> None:
+    large = clouds(2.0)
+    for part in (large.mean, large.covariance):
+        part *= 10 if part is large.mean else 100
+    small_loss, large_loss = (
+        float(alignment_loss(code.detach(), "identity", statistics))
+        for code, statistics in ((codes(), clouds(2.0)), (codes(width=10.0), large))
+    )
+    assert large_loss == pytest.approx(small_loss, rel=1e-3)

@@ -12,6 +12,7 @@ from torch import nn
 from tests.tiny_run import TINY
 from training.config import list_recipes, load_recipe
 from training.model import (
+    CodeStatistics,
     Decoder,
     FaceAutoencoder,
     ModelConfig,
@@ -148,3 +149,24 @@ def test_parameters_are_counted() -> None:
 def test_sizes_that_make_no_model_are_refused(changes: dict[str, object], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         replace(TINY.model, **changes)  # type: ignore[arg-type]  # on purpose
+
+
+def test_the_running_statistics_come_to_know_both_clouds_of_codes() -> None:
+    statistics, draw = CodeStatistics(3), torch.Generator().manual_seed(0)
+    mix = torch.tensor([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.5]])
+    for _ in range(600):
+        statistics.update(torch.randn(16, 3, generator=draw) @ mix.T + 5, "performer")
+        statistics.update(torch.randn(16, 3, generator=draw), "identity")
+    torch.testing.assert_close(statistics.mean[1], torch.full((3,), 5.0), atol=0.3, rtol=0)
+    torch.testing.assert_close(statistics.covariance[1], mix @ mix.T, atol=0.6, rtol=0)
+    torch.testing.assert_close(statistics.mean[0], torch.zeros(3), atol=0.15, rtol=0)
+    torch.testing.assert_close(statistics.covariance[0], torch.eye(3), atol=0.3, rtol=0)
+    assert statistics.updates.tolist() == [600, 600]
+
+
+def test_the_start_values_of_the_statistics_are_soon_forgotten() -> None:
+    statistics = CodeStatistics(2)
+    statistics.update(torch.tensor([[7.0, -3.0], [9.0, -3.0]]), "identity")
+    torch.testing.assert_close(statistics.mean[0], torch.tensor([8.0, -3.0]))
+    torch.testing.assert_close(statistics.covariance[0], torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    assert statistics.trust() == 0

@@ -29,7 +29,7 @@ from tests.tiny_run import FACES, TINY, facts_of, tensors_of, train_tiny, withou
 from training.checkpoint import BEST, LATEST, RUN, Progress, load_best, load_latest, read_run
 from training.evaluate import look, open_held_out
 from training.losses import side_loss
-from training.model import FaceAutoencoder
+from training.model import CodeStatistics, FaceAutoencoder
 from training.train import TrainProgress, budget_used, learning_rate, train, wants_bf16, warp_strength
 
 STEPS = 5
@@ -37,6 +37,10 @@ LOOKS = (2, 4, 5)
 """Steps at which TINY looks at the held-out faces; it saves at 3 and 5."""
 SURE_SCORE_GAIN = 0.15
 """Held-out similarity that 60 steps must add; they add 0.35, a run that does not learn adds nothing."""
+CLOSER = 0.7
+"""How far apart the clouds of codes may be after 130 steps with the pull between them, relative to without."""
+SCORE_FOR_ONE_CLOUD = 0.05
+"""Similarity that the pull may cost by then; codes that run away cost 0.7."""
 FILES = {LATEST, BEST, RUN, "sheet.png", "history.json"}
 KILLED_STEPS = 40
 PATIENCE_S = 120.0
@@ -138,6 +142,24 @@ def test_each_decoder_learns_its_own_person_and_the_swap_wears_the_identity(peop
     assert blue > red  # the identity is bluish
     blue, _, red = (float(x) for x in same.mean(dim=(0, 2, 3)))
     assert red > blue  # the performer is reddish
+
+
+def test_the_two_clouds_of_codes_come_together_and_do_not_run_away(
+    people: People, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CodeStatistics, "RAMP", (5, 20))  # the pull begins in time for a short test
+    apart, width, score = list[float](), list[float](), list[float]()
+    longer: dict[str, Any] = {"iterations": 130, "evaluate_every": 130, "save_every": 130, "learning_rate": 3e-3}
+    for align in (0.0, 0.1):
+        run = train_tiny(people, tmp_path / f"{align}", loss=replace(TINY.loss, align=align), **longer)
+        tensors = tensors_of(run / LATEST)
+        mean, covariance = (tensors[f"model/statistics.{name}"] for name in ("mean", "covariance"))
+        width.append(float(covariance.diagonal(dim1=1, dim2=2).mean().sqrt()))
+        apart.append(float((mean[0] - mean[1]).norm()) / width[-1])
+        score.append(history_of(run)[-1]["score"])
+    assert apart[1] < CLOSER * apart[0]
+    assert width[1] < 3 * width[0]
+    assert score[1] > score[0] - SCORE_FOR_ONE_CLOUD
 
 
 # ---------------------------------------------------------------- stopping and going on
