@@ -10,8 +10,20 @@ import av
 import numpy as np
 import pytest
 
-from export.demo_model import ACTORS, CONSENT, FILM_FPS, FROM_SCRATCH, SEEDS, SHIPPED, SUBJECT, Plan, film, make_model
-from realtime.dfm import read_dfm
+from export.demo_model import (
+    ACTORS,
+    CONSENT,
+    FILM_FPS,
+    FROM_SCRATCH,
+    SEEDS,
+    SHIPPED,
+    SUBJECT,
+    Plan,
+    film,
+    make_model,
+    rehearsal,
+)
+from realtime.dfm import Placement, read_dfm
 from realtime.errors import UsageError
 from tests.tiny_run import TINY, write_person
 from training.checkpoint import LATEST, read_run
@@ -39,19 +51,29 @@ def already_filmed(folder: Path) -> Path:
     return folder
 
 
-def test_what_was_filmed_and_extracted_is_not_made_again(tmp_path: Path, recipe: str) -> None:
+@pytest.fixture
+def placed(monkeypatch: pytest.MonkeyPatch) -> Placement:
+    """What is measured of the rehearsal: a model of four steps paints nothing in which a face could be found."""
+    placement = Placement(1.02, 0.01, -0.03)
+    monkeypatch.setattr("export.demo_model.measure_placement", lambda model, pairs: placement)
+    return placement
+
+
+def test_what_was_filmed_and_extracted_is_not_made_again(tmp_path: Path, recipe: str, placed: Placement) -> None:
     out = already_filmed(tmp_path / "out")
     steps: list[tuple[str, float]] = []
     report = make_model(out, Plan(frames=3, preset=recipe, iterations=4), lambda *step: steps.append(step))
     assert (out / "identity.mp4").read_bytes() == b"filmed"
     dfm = read_dfm(out / "demo.dfm")
     assert (dfm.card["subject"], dfm.card["consent"], dfm.card["exporter"]) == (SUBJECT, CONSENT, "liveswap")
+    assert dfm.placement == placed
     assert (report.path, report.resolution) == (str(out / "demo.dfm"), TINY.model.resolution)
     assert list(dict.fromkeys(what for what, _ in steps)) == ["filming two actors", f"training {recipe}", "exporting"]
     assert all(0 <= share <= 1 for _, share in steps)
     assert steps[-1] == ("exporting", 1.0)
 
 
+@pytest.mark.usefixtures("placed")
 def test_an_interrupted_training_goes_on_only_when_asked(tmp_path: Path, recipe: str) -> None:
     out = already_filmed(tmp_path / "out")
     make_model(out, Plan(frames=3, preset=recipe, iterations=2))
@@ -85,10 +107,21 @@ def test_a_film_has_the_frames_asked_for_and_shows_somebody_moving(tmp_path: Pat
     assert np.abs(pictures[2] - pictures[0]).mean() > 0.5
 
 
+def test_the_rehearsal_shows_moments_of_the_performance_with_their_exact_answers() -> None:
+    moments = list(rehearsal(2))
+    assert len(moments) == 2
+    for performer, answer in moments:
+        assert performer.shape == answer.shape == (480, 640, 3)
+        different = np.abs(performer.astype(int) - answer.astype(int)).max(axis=2) > 20
+        assert 0.01 < different.mean() < 0.4  # the face alone
+
+
 @pytest.mark.slow
-def test_a_model_is_made_from_nothing(tmp_path: Path, recipe: str) -> None:
+def test_a_model_is_made_from_nothing(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    facts: dict[str, Any] = make_model(out, Plan(frames=16, preset=recipe, iterations=6)).to_json()
+    facts: dict[str, Any] = make_model(out, Plan(frames=60, preset="tiny-64", iterations=250)).to_json()
     assert facts["size_bytes"] == (out / "demo.dfm").stat().st_size
-    assert [len(Faceset.open(out / f"{who}-faces")) for who in ACTORS] == [16, 16]
-    assert read_dfm(out / "demo.dfm").resolution == TINY.model.resolution
+    assert [len(Faceset.open(out / f"{who}-faces")) for who in ACTORS] == [60, 60]
+    dfm = read_dfm(out / "demo.dfm")
+    assert (dfm.resolution, dfm.card["training"]["preset"]) == (64, "tiny-64")
+    assert dfm.placement != Placement()
