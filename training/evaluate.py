@@ -21,7 +21,7 @@ from training import checkpoint
 from training.augment import Pair, straight_crops
 from training.batches import stack_faces
 from training.faceset import Faceset
-from training.losses import WINDOW_TAPS, dssim_map
+from training.losses import WINDOW_TAPS, dssim_map, face_core
 from training.model import FaceAutoencoder, Side
 
 FACES = 32
@@ -72,7 +72,7 @@ def look(model: FaceAutoencoder, held_out: Mapping[Side, HeldOut]) -> dict[str, 
     for side, faces in held_out.items():
         pair = faces.crops
         painted, _, _ = _reconstruct(model, pair.inputs, side)
-        error, mask = painted - pair.targets, pair.masks
+        error, mask = painted - pair.targets, face_core(pair.masks)
         weight = mask.sum() * 3 + 1e-6
         inner = mask[..., border:-border, border:-border]
         dssim = (dssim_map(painted, pair.targets) * inner).sum() / (inner.sum() * 3 + 1e-6)

@@ -103,6 +103,12 @@ def _weighted(x: Tensor, weights: Tensor) -> Tensor:
     return (x * weights).sum() / (weights.sum() * x.shape[1] + 1e-6)
 
 
+def face_core(mask: Tensor) -> Tensor:
+    """(N, 1, R, R) mask without the rim in which skin is painted instead of what was there, see `extend_face`."""
+    reach = max(1, mask.shape[-1] // 40)
+    return 1 - F.max_pool2d(1 - mask, 2 * reach + 1, 1, reach)
+
+
 def extend_face(picture: Tensor, mask: Tensor) -> Tensor:
     """(N, 3, R, R) in which the skin goes on beyond the face: what a decoder should paint around one.
 
@@ -110,8 +116,7 @@ def extend_face(picture: Tensor, mask: Tensor) -> Tensor:
     hair, and a rim of it around the swap is the first thing one sees; skin of the nearest cheek is not seen at all.
     """
     size = picture.shape[-1]
-    reach, cell = max(1, size // 40), max(1, size // 16)
-    inside = 1 - F.max_pool2d(1 - mask, 2 * reach + 1, 1, reach)
+    inside, cell = face_core(mask), max(1, size // 16)
     skin, amount = F.avg_pool2d(picture * inside, cell), F.avg_pool2d(inside, cell)
     around = skin / amount.clamp_min(1e-3)
     known = amount > 0.02
