@@ -31,7 +31,7 @@ def figures(report: dict[str, Any]) -> str:
         "",
         f"Live, 640x480 at 30 fps in: {report['fps']:.1f} fps out, {live['frames_out']} of {live['frames_in']} frames, "
         f"latency p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms, p99 {latency['p99']:.0f} ms; "
-        f"{report['raw_face_frames']} raw frames. Without a clock: {report['lossless_fps']:.0f} fps, scoring included.",
+        f"{report['raw_face_frames']} raw frames.",
         f"Machine: {machine['cores']} cores of a shared {machine['cpu']}, no GPU, {machine['os']}, "
         f"onnxruntime {machine['versions']['onnxruntime']}.",
     ]

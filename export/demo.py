@@ -160,9 +160,10 @@ def _captioned(panel: ImageU8) -> ImageU8:
     out = panel.copy()
     width = panel.shape[1] // len(_CAPTIONS)
     for number, text in enumerate(_CAPTIONS):
-        origin = (number * width + 12, 28)
-        for colour, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):
-            cv2.putText(out, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.7, colour, thickness, cv2.LINE_AA)
+        (wide, tall), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.7, 1)
+        left, base = number * width + 12, 28
+        cv2.rectangle(out, (left - 6, base - tall - 6), (left + wide + 6, base + below), (32, 32, 32), cv2.FILLED)
+        cv2.putText(out, text, (left, base), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 1, cv2.LINE_AA)
     return out
 
 
