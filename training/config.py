@@ -62,20 +62,21 @@ class TrainConfig:
     """CPU threads; None: all cores."""
 
     def __post_init__(self) -> None:
-        positive = ("batch", "learning_rate", "clip", "evaluate_every", "save_every")
-        for name in positive:
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name} has to be above 0, got {getattr(self, name)}")
-        for name in ("minutes", "iterations", "threads"):
+        for name in ("learning_rate", "clip", "evaluate_every", "save_every", "minutes"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"{name} has to be above 0, got {value}")
-        for name, most in (("decay_from", 1), ("warp_until", 1), ("ema", 1), ("held_out", 0.5)):
-            if not 0 <= getattr(self, name) <= most:
-                raise UsageError(f"{name} lies between 0 and {most}, got {getattr(self, name)}")
+        # Beyond these the libraries below crash instead of complaining.
+        for name, most in (("batch", 4096), ("threads", 256), ("iterations", 10**9)):
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= most:
+                raise UsageError(f"{name} lies between 1 and {most}, got {value}")
+        for name, largest in (("decay_from", 1), ("warp_until", 1), ("ema", 1), ("held_out", 0.5)):
+            if not 0 <= getattr(self, name) <= largest:
+                raise UsageError(f"{name} lies between 0 and {largest}, got {getattr(self, name)}")
         for name in ("warmup", "weight_decay", "seed"):
             if not 0 <= getattr(self, name) < 1 << 63:
-                raise UsageError(f"{name} is 0 or more, got {getattr(self, name)}")
+                raise UsageError(f"{name} lies between 0 and {(1 << 63) - 1}, got {getattr(self, name)}")
         if self.crop not in ("full", "whole") or self.precision not in ("auto", "fp32", "bf16"):
             raise UsageError(
                 f"crop is full or whole and precision auto, fp32 or bf16, got {self.crop}, {self.precision}"

@@ -126,7 +126,7 @@ def train(
 
     `minutes` and `iterations` replace the budget of the configuration. With `resume`, the run's own configuration
     counts, and of `config` only threads and precision, where they are given; where nothing was saved yet, the run
-    starts afresh.
+    starts afresh. Without `resume`, a folder where no weights were saved yet is taken as an empty one.
     Raises UsageError, FacesetError, TrainingError.
     """
     sets = {"identity": Faceset.open(identity), "performer": Faceset.open(performer)}
@@ -240,7 +240,10 @@ def _settle(
     iterations: int | None,
 ) -> TrainConfig:
     """The configuration that counts, with run.json on disk."""
-    if (run / checkpoint.RUN).is_file():
+    if run.exists() and not run.is_dir():
+        raise UsageError(f"{run} is a file; give --out the name of a folder")
+    trained = any((run / name).is_file() for name in (checkpoint.LATEST, checkpoint.BEST))
+    if (run / checkpoint.RUN).is_file() and (resume or trained):
         if not resume:
             raise UsageError(f"{run} holds a run already; pass --resume to go on with it, or another --out")
         record = checkpoint.read_run(run)

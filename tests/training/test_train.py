@@ -267,6 +267,30 @@ def test_resume_with_nothing_saved_yet_starts_afresh(people: People, finished_ru
     assert_same_bits(train_tiny(people, begun, resume=True), finished_run)
 
 
+@pytest.mark.parametrize("others", [False, True])
+def test_a_run_that_ended_before_its_first_save_is_started_afresh_without_resume(
+    people: People, finished_run: Path, tmp_path: Path, others: bool
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(finished_run / RUN, run / RUN)
+    if others:
+        people = people | {"identity": write_person(tmp_path / "other", "identity", faces=FACES - 1)}
+    train_tiny(people, run, iterations=1)
+    record = read_run(run)
+    assert record.config.iterations == 1
+    assert record.facesets["identity"]["faces"] == FACES - others
+
+
+def test_a_run_with_weights_to_export_but_none_to_resume_is_kept(
+    people: People, finished_run: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    (run / LATEST).unlink()
+    with pytest.raises(UsageError, match="holds a run already"):
+        train_tiny(people, run)
+
+
 def test_a_resumed_run_keeps_its_own_recipe_but_for_threads_and_precision(
     people: People, finished_run: Path, tmp_path: Path
 ) -> None:
@@ -413,7 +437,7 @@ def test_a_run_below_a_file_is_one_sentence(people: People, tmp_path: Path) -> N
     with pytest.raises(TrainingError, match="lies below a file") as error:
         train_tiny(people, tmp_path / "file" / "run")
     assert_is_a_sentence(error.value)
-    with pytest.raises(LiveswapError) as error_at:
+    with pytest.raises(UsageError, match="is a file; give --out the name of a folder") as error_at:
         train_tiny(people, tmp_path / "file")
     assert_is_a_sentence(error_at.value)
     assert (tmp_path / "file").read_text() == "mine"
