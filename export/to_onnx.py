@@ -95,6 +95,8 @@ def export_run(
         raise UsageError("a model names its subject and the consent to show that face; pass --subject and --consent")
     if out.is_dir():
         raise UsageError(f"{out} is a folder; give a file name that ends in .dfm")
+    if not out.parent.exists():
+        raise UsageError(f"the folder {out.parent} does not exist; make it, or choose another place")
     if out.suffix.lower() != ".dfm":
         raise UsageError(f"a model file ends in .dfm, for example {out.with_suffix('.dfm').name}")
     model, record, progress = checkpoint.load_best(run)

@@ -22,6 +22,7 @@ from typing import Any, Literal, get_args
 from realtime.blend import BlendSettings
 from realtime.errors import UsageError
 from realtime.files import explain
+from realtime.guard import MAX_HOLD_MS
 from realtime.infer import DEFAULT_MORPH
 
 MissPolicy = Literal["hold", "blur", "slate", "pass"]
@@ -63,7 +64,7 @@ class LiveConfig:
         texts = isinstance(self.sinks, tuple) and all(isinstance(each, str) and each for each in self.sinks)
         _check("sinks", self.sinks, texts and len(self.sinks) > 0, "a list of at least one path or null")
         _check("on_miss", self.on_miss, self.on_miss in get_args(MissPolicy), "hold, blur, slate or pass")
-        _check("hold_ms", self.hold_ms, _within(self.hold_ms, 0, 60_000), "a number in [0, 60000]")
+        _check("hold_ms", self.hold_ms, _within(self.hold_ms, 0, MAX_HOLD_MS), f"in [0, {MAX_HOLD_MS}]")
         _check("morph", self.morph, _within(self.morph, 0, 1), "a number in [0, 1]")
         _check("coverage", self.coverage, self.coverage is None or _within(self.coverage, 0.1, 8), "in [0.1, 8]")
         pair = isinstance(self.offset, tuple) and len(self.offset) == 2 and all(_within(v, -4, 4) for v in self.offset)

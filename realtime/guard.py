@@ -41,6 +41,9 @@ CELLS_ACROSS_FACE = 3
 CELLS_ACROSS_PICTURE = 8
 """So few cells that nobody can be recognised in them; a close-up fills the picture with its face."""
 
+MAX_HOLD_MS = 10_000
+"""A picture that stands still for longer helps nobody."""
+
 
 class OnMiss(StrEnum):
     """What to publish when a frame could not be swapped."""
@@ -79,8 +82,8 @@ class Guard:
     """Keeps raw pictures in. Not thread-safe: one per run."""
 
     def __init__(self, on_miss: OnMiss = OnMiss.HOLD, hold_ms: float = 250.0, *, live: bool = True) -> None:
-        if not (math.isfinite(hold_ms) and 0 <= hold_ms <= 10_000):
-            raise ValueError(f"hold_ms lies between 0 and 10000, got {hold_ms}")
+        if not (math.isfinite(hold_ms) and 0 <= hold_ms <= MAX_HOLD_MS):
+            raise ValueError(f"hold_ms lies between 0 and {MAX_HOLD_MS}, got {hold_ms}")
         self._on_miss, self._hold_s, self._live = OnMiss(on_miss), hold_ms / 1000, live
         self._state = State.ARMED
         self._swapped: ImageU8 | None = None

@@ -300,7 +300,9 @@ def test_a_folder_that_may_not_be_written_is_one_sentence(finished_run: Path) ->
 
 
 def test_a_folder_that_is_missing_is_one_sentence(finished_run: Path, tmp_path: Path) -> None:
-    assert "does not exist; check the spelling" in refused(finished_run, tmp_path / "no" / "ada.dfm", ExportError)
+    assert f"the folder {tmp_path / 'no'} does not exist" in refused(
+        finished_run, tmp_path / "no" / "ada.dfm", UsageError
+    )
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

@@ -84,6 +84,7 @@ def test_sinks_may_come_as_a_list_from_the_command_line() -> None:
         ('model = "m.dfm"\non_miss = "show"', "on_miss must be hold, blur, slate or pass, got 'show'"),
         ('model = "m.dfm"\nhold_ms = -1', "hold_ms must be"),
         ('model = "m.dfm"\nhold_ms = true', "hold_ms must be"),
+        ('model = "m.dfm"\nhold_ms = 10001', "hold_ms must be in [0, 10000], got 10001"),
         ('model = "m.dfm"\nmorph = nan', "morph must be a number in [0, 1]"),
         ('model = "m.dfm"\ncoverage = 0', "coverage must be"),
         ('model = "m.dfm"\noffset = [1]', "offset must be two numbers"),

@@ -151,7 +151,7 @@ def test_the_slate_fits_any_size() -> None:
         assert slate(height, width).shape == (height, width, 3)
 
 
-@pytest.mark.parametrize("hold_ms", [-1.0, float("nan"), float("inf"), 60_000.0])
+@pytest.mark.parametrize("hold_ms", [-1.0, float("nan"), float("inf"), 10_001.0])
 def test_a_senseless_hold_time_is_refused(hold_ms: float) -> None:
     with pytest.raises(ValueError, match="hold_ms"):
         Guard(hold_ms=hold_ms)
