@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import functools
 import json
 import math
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from realtime.align import CropGeometry
     from realtime.config import LiveConfig
     from realtime.dfm import Dfm
-    from realtime.report import RunReport
+    from realtime.report import Progress, RunReport
 
 __version__ = "0.1.0"
 
@@ -57,10 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run_command(argv: Sequence[str]) -> int:
     try:
         args = build_parser().parse_args(argv)
-        if args.json not in (None, "-") and not Path(args.json).parent.is_dir():
-            raise UsageError(
-                f"the folder {Path(args.json).parent} of --json does not exist; make it, or choose another"
-            )
+        if args.json not in (None, "-"):
+            _check_json(Path(args.json))
         with log_lines(args.verbose, args.quiet):
             code: int = args.command(args, Screen(args.quiet, json_on_stdout=args.json == "-"))
             return code
@@ -82,13 +81,18 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return "stopped by Ctrl-C; what was finished before it is kept", STOPPED
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if _lacks_memory(error):
         return "there is not enough memory; close other programs, or ask for less with --batch or --size", 1
     if isinstance(error, ImportError) and "cannot open shared object file" in str(error):
         return (
             f"a system library is missing ({error}); on Debian: apt-get install libgl1 libglib2.0-0 libxcb1 libsm6",
             1,
         )
+    if isinstance(error, OSError) and error.errno is not None:
+        from realtime.files import explain
+
+        named = error.filename if isinstance(error.filename, (str, bytes)) else "a file"
+        return explain(error, Path(os.fsdecode(named))), 1
     library = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
     if library and library not in ("realtime", "training", "export"):
         extra = f".[{EXTRAS[library]}]" if library in EXTRAS else "."
@@ -96,6 +100,17 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return f"{library} is not installed; {remedy}", 1
     what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return f"unexpected {what}; this is a bug; run with --debug for the traceback", 1
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    # torch, ONNX Runtime and OpenCV each say it with a class of their own.
+    said = ("DefaultCPUAllocator", "allocate memory", "Insufficient memory")
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or any(words in str(error) for words in said)
+    )
 
 
 class Parser(argparse.ArgumentParser):
@@ -114,20 +129,22 @@ def build_parser() -> argparse.ArgumentParser:
     def command(name: str, run: Callable[[argparse.Namespace, Screen], int], summary: str) -> argparse.ArgumentParser:
         each = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
         each.set_defaults(command=run)
-        each.add_argument("--json", metavar="FILE", help="write the result as JSON to FILE, or to the output with -")
+        each.add_argument(
+            "--json", type=_text, metavar="FILE", help="write the result as JSON to FILE, or to the output with -"
+        )
         each.add_argument("-v", "--verbose", action="count", default=0, help="say more; twice: everything")
         each.add_argument("-q", "--quiet", action="store_true", help="say only what went wrong")
         each.add_argument("--debug", action="store_true", help="show the traceback of an error")
         return each
 
     demo = command("demo", _demo, "run the whole product on two rendered actors")
-    demo.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="default: out")
+    demo.add_argument("--out", type=_path, default=Path("out"), metavar="DIR", help="default: out")
     demo.add_argument("--from-scratch", action="store_true", help="render, extract, train and export first; minutes")
     demo.add_argument("--seconds", type=_positive, metavar="N", help="length of the performer's clip")
 
     extract = command("extract", _extract, "take the faces out of videos into a faceset")
-    extract.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
-    extract.add_argument("--out", type=Path, required=True, metavar="FACESET", help="folder to make")
+    extract.add_argument("videos", nargs="+", type=_path, metavar="VIDEO")
+    extract.add_argument("--out", type=_path, required=True, metavar="FACESET", help="folder to make")
     extract.add_argument("--fps", type=_positive, metavar="N", help="frames per second to look at; default: all")
     extract.add_argument(
         "--every", type=_count, default=1, metavar="N", help="of these, look at every N-th; default: 1"
@@ -141,9 +158,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     train = command("train", _train, "train the identity's face onto the performer's motion")
-    train.add_argument("identity", type=Path, metavar="IDENTITY_FACESET", help="who appears in the result")
-    train.add_argument("performer", type=Path, metavar="PERFORMER_FACESET", help="who is in front of the camera")
-    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
+    train.add_argument("identity", type=_path, metavar="IDENTITY_FACESET", help="who appears in the result")
+    train.add_argument("performer", type=_path, metavar="PERFORMER_FACESET", help="who is in front of the camera")
+    train.add_argument("--out", type=_path, required=True, metavar="RUN", help="folder of the run")
     train.add_argument(
         "--preset",
         default="light-128",
@@ -160,20 +177,22 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", action="store_true", help="go on where RUN stopped")
 
     evaluate = command("evaluate", _evaluate, "score a run on its held-out faces")
-    evaluate.add_argument("run", type=Path, metavar="RUN")
+    evaluate.add_argument("run", type=_path, metavar="RUN")
 
     export = command("export", _export, "make a run into one .dfm model file")
-    export.add_argument("run", type=Path, metavar="RUN")
-    export.add_argument("--out", type=Path, required=True, metavar="NAME.dfm")
+    export.add_argument("run", type=_path, metavar="RUN")
+    export.add_argument("--out", type=_path, required=True, metavar="NAME.dfm")
     export.add_argument("--subject", required=True, metavar="TEXT", help="whose face it is")
     export.add_argument("--consent", required=True, metavar="TEXT", help="how that person agreed")
     export.add_argument("--exporter", metavar="TEXT", help="who makes the file")
 
     run = command("run", _run, "swap the face in a video or a stream")
-    run.add_argument("--model", type=Path, metavar="NAME.dfm")
-    run.add_argument("--source", metavar="SRC", help="a video file, or pattern (a rendered performer)")
-    run.add_argument("--sink", action="append", dest="sinks", metavar="SINK", help="a video file or null; repeatable")
-    run.add_argument("--config", type=Path, metavar="FILE.toml", help="settings; flags win over it")
+    run.add_argument("--model", type=_path, metavar="NAME.dfm")
+    run.add_argument("--source", type=_text, metavar="SRC", help="a video file, or pattern (a rendered performer)")
+    run.add_argument(
+        "--sink", type=_text, action="append", dest="sinks", metavar="SINK", help="a video file or null; repeatable"
+    )
+    run.add_argument("--config", type=_path, metavar="FILE.toml", help="settings; flags win over it")
     run.add_argument(
         "--on-miss", choices=("hold", "blur", "slate", "pass"), help="what to show when a frame was not swapped"
     )
@@ -195,6 +214,16 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--shift-y", type=_number, metavar="F", help="move the face down, in sides of the crop")
     run.add_argument("--threads", type=_count, metavar="N", help="processor threads of the engine")
     return parser
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; give a name")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(_text(text))
 
 
 def _number(text: str) -> float:
@@ -219,6 +248,14 @@ def _count(text: str) -> int:
     if value != int(value):
         raise argparse.ArgumentTypeError(f"{text} is not a whole number")
     return int(value)
+
+
+def _check_json(path: Path) -> None:
+    """Refuse what cannot be written before the work, not after it."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; give --json the name of a file")
+    if not path.parent.is_dir():
+        raise UsageError(f"the folder {path.parent} of --json does not exist; make it, or choose another")
 
 
 def _write_json(args: argparse.Namespace, result: dict[str, Any]) -> None:
@@ -362,8 +399,10 @@ def _run(args: argparse.Namespace, screen: Screen) -> int:
     config = _live_config(args)
     for spec in config.sinks:
         check_sink(spec)
+    files = [os.path.realpath(spec) for spec in config.sinks if spec != "null"]
+    if len(set(files)) < len(files):
+        raise UsageError("two sinks are the same file; give every --sink a name of its own")
     model = read_dfm(config.model)
-    _show_card(model, screen)
     geometry = _geometry(model, config, args)
     live = config.source.partition(":")[0] == "pattern"
 
@@ -380,6 +419,15 @@ def _run(args: argparse.Namespace, screen: Screen) -> int:
         )
 
     with _stop_on_sigterm() as stop, screen.progress("run") as meter:
+        card_shown = False
+
+        def show(now: Progress) -> None:
+            nonlocal card_shown
+            if now.done and not card_shown:  # everything is open and the first frame is through
+                card_shown = True
+                _show_card(model, screen)
+            meter.update(now.done, now.total, f"{now.done} frames, {now.fps:.1f} fps, {now.state}")
+
         report = run_pipeline(
             lambda: open_source(config.source),
             swapper,
@@ -387,9 +435,7 @@ def _run(args: argparse.Namespace, screen: Screen) -> int:
             guard_factory=lambda info: Guard(OnMiss(config.on_miss), config.hold_ms, live=info.live),
             lossless=not live,
             badge=config.badge,
-            on_progress=lambda now: meter.update(
-                now.done, now.total, f"{now.done} frames, {now.fps:.1f} fps, {now.state}"
-            ),
+            on_progress=show,
             stop=stop,
         )
     screen.say(_summary(report))
@@ -400,12 +446,10 @@ def _run(args: argparse.Namespace, screen: Screen) -> int:
 def _live_config(args: argparse.Namespace) -> LiveConfig:
     """Defaults, then --config, then the flags."""
     from realtime.config import load_config
-    from realtime.guard import Guard, OnMiss
 
     flags = _given(args, "model", "source", "sinks", "on_miss", "hold_ms", "badge", "morph", "coverage", "threads")
     config = load_config(args.config, flags)
     try:
-        Guard(OnMiss(config.on_miss), config.hold_ms)
         names = ("colour", "colour_strength", "erode", "feather", "opacity", "scale", "shift_x", "shift_y")
         blend = replace(config.blend, **_given(args, *names))
     except ValueError as error:

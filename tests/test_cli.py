@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -121,7 +123,22 @@ def test_version_is_told(call: Call) -> None:
         (("run", "--model", "m.dfm", "--on-miss", "panic"), "invalid choice"),
         (("run", "--model", "m.dfm", "--sink", "preview"), "not supported"),
         (("run", "--model", "m.dfm", "--hold-ms", "-1"), "hold_ms"),
+        (("run", "--model", "m.dfm", "--hold-ms", "10001"), "[0, 10000]"),
         (("run", "--model", "m.dfm", "--feather", "7"), "feather"),
+        (("run", "--model", "m.dfm", "--sink", "a.mp4", "--sink", "./a.mp4"), "same file"),
+        (("run", "--model", "", "--sink", "null"), "--model: it is empty"),
+        (("run", "--model", "m.dfm", "--source", ""), "--source: it is empty"),
+        (("run", "--model", "m.dfm", "--sink", ""), "--sink: it is empty"),
+        (("run", "--model", "m.dfm", "--config", ""), "--config: it is empty"),
+        (("evaluate", ""), "RUN: it is empty"),
+        (("evaluate", "r", "--json", ""), "--json: it is empty"),
+        (("evaluate", "r", "--json", "."), "is a folder"),
+        (("extract", "a.mp4", "--out", ""), "--out: it is empty"),
+        (("train", "a", "b", "--out", ""), "--out: it is empty"),
+        (("train", "a", "b", "--out", "r", "--threads", "1000000"), "threads lies between 1 and 256"),
+        (("train", "a", "b", "--out", "r", "--batch", "5000"), "batch lies between 1 and 4096"),
+        (("train", "a", "b", "--out", "r", "--seed", str(2**63)), "seed lies between 0 and 9223372036854775807"),
+        (("export", "r", "--out", "no-such-folder/m.dfm", "--subject", "a", "--consent", "b"), "folder no-such-folder"),
         (("run", "--model", "m.dfm", "--config", "missing.toml"), "missing.toml"),
     ],
 )
@@ -144,6 +161,43 @@ def test_an_unexpected_error_is_one_line_that_asks_for_debug(call: Call, monkeyp
     code, _, err = call("train", "a", "b", "--out", "r", "--debug")
     assert code == 1
     assert "Traceback" in err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you"),
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+def test_too_little_memory_is_no_bug(call: Call, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def greedy(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("training.config.load_recipe", greedy)
+    code, _, err = call("train", "a", "b", "--out", "r")
+    assert code == 1
+    assert "not enough memory" in the_sentence(err)
+
+
+def test_an_error_of_the_disk_that_nobody_caught_is_no_bug(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "run/x")
+
+    monkeypatch.setattr("training.config.load_recipe", full)
+    code, _, err = call("train", "a", "b", "--out", "r")
+    assert code == 1
+    assert the_sentence(err).startswith("the disk that holds run/x is full; ".replace("/", os.sep))
+
+
+@pytest.mark.parametrize(
+    "place", [("evaluate", "{}"), ("evaluate", "r", "--json", "{}/x"), ("extract", "{}", "--out", "x")]
+)
+def test_a_name_too_long_for_the_disk_is_one_sentence(call: Call, place: tuple[str, ...]) -> None:
+    code, _, err = call(*(each.format("n" * 300) for each in place))
+    assert code in (1, 2)
+    assert "bug" not in the_sentence(err)
 
 
 def test_ctrl_c_is_a_sentence_and_exit_code_130(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +272,7 @@ def test_a_text_file_is_no_video(call: Call, tmp_path: Path) -> None:
     assert code == 1
     assert "notes.mp4" in the_sentence(err)
     model = random_dfm(tmp_path / "m.dfm", metadata=liveswap_metadata(schema=1, subject="Ada", consent="signed"))
-    code, _, err = call("run", "--quiet", "--model", model, "--source", text, "--sink", "null")
+    code, _, err = call("run", "--model", model, "--source", text, "--sink", "null")
     assert code == 1
     assert "notes.mp4" in the_sentence(err)
 
@@ -265,9 +319,17 @@ def test_an_output_that_cannot_be_written_is_said_before_the_work(call: Call, tm
     model = random_dfm(tmp_path / "m.dfm", metadata=liveswap_metadata(schema=1, subject="Ada", consent="signed"))
     clip = write_clip(tmp_path / "wall.mp4")
     for out in (tmp_path / "file" / "x.mp4", tmp_path / "no" / "x.mp4", tmp_path / "x.txt", clip):
-        code, _, err = call("run", "--quiet", "--model", model, "--source", clip, "--sink", out)
+        code, _, err = call("run", "--model", model, "--source", clip, "--sink", out)
         assert code in (1, 2)
         assert the_sentence(err)
+
+
+def test_a_model_without_a_card_fails_with_one_line_too(call: Call, tmp_path: Path) -> None:
+    model = random_dfm(tmp_path / "stranger.dfm")
+    for flags in (("--source", tmp_path / "gone.mp4"), ("--sink", tmp_path / "no" / "x.mp4"), ("--offset-x", "900")):
+        code, _, err = call("run", "--model", model, "--source", "pattern:1", "--sink", "null", *flags)
+        assert code in (1, 2)
+        assert "does not say whose face" not in the_sentence(err)
 
 
 # liveswap run
@@ -313,10 +375,13 @@ def test_quiet_says_nothing_when_all_is_well(call: Call, tmp_path: Path, perform
     assert (code, out, err) == (0, "", "")
 
 
-def test_what_a_model_says_about_itself_cannot_steer_the_terminal(call: Call, tmp_path: Path) -> None:
+def test_what_a_model_says_about_itself_cannot_steer_the_terminal(
+    call: Call, tmp_path: Path, performance: Path
+) -> None:
     card = liveswap_metadata(schema=1, subject="\x1b[2JAda\nliveswap: done", consent="\x07signed")
     model = painting_dfm(tmp_path / "m.dfm", metadata=card)
-    _, _, err = call("run", "--model", model, "--source", write_clip(tmp_path / "in.mp4"), "--sink", "null")
+    _, _, err = call("run", "--model", model, "--source", performance, "--sink", "null")
+    assert "Ada" in err
     assert not {char for char in err if not char.isprintable()} - {"\n"}
     assert not [line for line in err.splitlines() if line.startswith("liveswap: done")]
 
