@@ -104,6 +104,21 @@ class Blender:
         """(R, R) in [0, 1]: where `blend` shows the identity. hull: (R, R) in [0, 1], a further mask in crop space."""
         return combined_mask(output, self.settings, hull, self._place(output.face.shape[0]))
 
+    def coverage(self, output: EngineOutput, cells: int) -> MaskF32:
+        """(cells, cells) in [0, 1]: how much of each part of the crop both masks cover, sampled, no soft edges."""
+        size = output.face.shape[0]
+        step = max(size // (2 * cells), 1)
+        sampled = slice(step // 2, None, step)
+        theirs, ours = (
+            cv2.resize(np.clip(each[sampled, sampled], 0, 1), (cells, cells), interpolation=cv2.INTER_LINEAR)
+            for each in (output.performer_mask, output.face_mask)
+        )
+        place = self._place(size)
+        place[:, 2] *= cells / size
+        if not np.array_equal(place, np.eye(2, 3)):
+            ours = cv2.warpAffine(ours, place, (cells, cells))
+        return np.asarray(theirs * ours, np.float32)
+
     def blend(
         self,
         image: ImageU8,

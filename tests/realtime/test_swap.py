@@ -14,7 +14,7 @@ from realtime.dfm import Dfm, read_dfm
 from realtime.errors import ModelError
 from realtime.frame import Face, Frame, ImageU8, Points
 from realtime.infer import EngineOutput, OnnxEngine, open_engine
-from realtime.swap import FaceSwapper, Finder, SwapResult
+from realtime.swap import FaceSwapper, Finder, Miss, SwapResult
 from tests.community_dfm import liveswap_metadata, painting_dfm, random_dfm
 
 ROUNDING = 1
@@ -157,7 +157,7 @@ def test_the_hull_keeps_the_paint_inside_the_outline_of_the_face(engine: OnnxEng
 
 def test_the_placement_of_the_model_is_applied(tmp_path: Path) -> None:
     mask = np.zeros((64, 64), np.float32)
-    mask[22:42, 22:42] = 1
+    mask[12:52, 12:52] = 1
     middles = []
     for shift in (0.0, 0.1):
         path = painting_dfm(
@@ -210,12 +210,54 @@ def test_an_answer_that_is_not_finite_is_a_miss(dfm: Dfm, part: str, value: floa
     assert result.miss == "the model's answer is not finite"
 
 
-@pytest.mark.parametrize("mask", [0.0, 0.1, -5.0])
+@pytest.mark.parametrize("mask", [0.0, 0.1, 0.3, 0.7, -5.0])
 def test_a_mask_that_leaves_the_performer_visible_is_a_miss(dfm: Dfm, mask: float) -> None:
     original = frame()
     result = FaceSwapper(finder(face()), AnsweringEngine(dfm, output(mask=mask))).swap(original)
     assert untouched(result, original)
     assert result.miss == "the mask does not cover the face"
+
+
+def strip(rows: slice = slice(None), columns: slice = slice(None)) -> EngineOutput:
+    """The identity's mask covers only this part of the crop."""
+    part = output()
+    mask = np.zeros_like(part.face_mask)
+    mask[rows, columns] = 1
+    return replace(part, face_mask=mask)
+
+
+@pytest.mark.parametrize("side", [slice(None, 32), slice(32, None)], ids=["left", "right"])
+@pytest.mark.parametrize("across", [True, False], ids=["columns", "rows"])
+def test_half_a_face_is_a_miss(dfm: Dfm, side: slice, across: bool) -> None:
+    half = strip(columns=side) if across else strip(rows=side)
+    original = frame()
+    result = FaceSwapper(finder(face()), AnsweringEngine(dfm, half)).swap(original)
+    assert untouched(result, original)
+    assert result.miss == Miss.UNCOVERED
+
+
+def test_masks_that_meet_nowhere_are_a_miss(dfm: Dfm) -> None:
+    left, right = strip(columns=slice(None, 32)), strip(columns=slice(32, None))
+    apart = replace(left, performer_mask=right.face_mask)
+    assert FaceSwapper(finder(face()), AnsweringEngine(dfm, apart)).swap(frame()).miss == Miss.UNCOVERED
+
+
+def test_a_mask_of_the_face_alone_is_a_swap(dfm: Dfm) -> None:
+    tight = strip(rows=slice(10, 58), columns=slice(12, 52))
+    assert FaceSwapper(finder(face()), AnsweringEngine(dfm, tight)).swap(frame()).swapped
+
+
+def test_a_mask_that_is_moved_off_the_face_is_a_miss(dfm: Dfm) -> None:
+    tight = strip(rows=slice(10, 58), columns=slice(12, 52))
+    moved_off = BlendSettings(shift_x=0.3)
+    swapper = FaceSwapper(finder(face()), AnsweringEngine(dfm, tight), blend=moved_off)
+    assert swapper.swap(frame()).miss == Miss.UNCOVERED
+
+
+def test_only_what_the_picture_shows_of_a_face_must_be_covered(dfm: Dfm) -> None:
+    right = strip(columns=slice(28, None))
+    assert not FaceSwapper(finder(face(x=160)), AnsweringEngine(dfm, right)).swap(frame()).swapped
+    assert FaceSwapper(finder(face(x=-4)), AnsweringEngine(dfm, right)).swap(frame()).swapped
 
 
 def test_a_mask_that_is_eroded_away_is_a_miss(dfm: Dfm) -> None:
