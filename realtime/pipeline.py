@@ -8,6 +8,7 @@ used and closed on its thread. The caller's thread waits, reports progress and o
 
 Note [How a run ends]
     The source ends    what is under way is finished, the sinks close; a file without any swap is an error.
+                       Whenever sinks abort and nothing was swapped, videos are removed: cards are nothing to keep.
     The user stops     the same, at once; a source that blocks is left behind.
     The source breaks  what it delivered is finished, the sinks abort, the error is raised.
     Another room fails everything that waits is thrown away, the sinks abort, the first error is raised.
@@ -34,7 +35,7 @@ from realtime.guard import Guard
 from realtime.mailbox import Mailbox, MailboxClosed
 from realtime.publisher import Publisher, Swapper
 from realtime.report import Durations, Progress, RunReport, StageTimes
-from realtime.sinks import Sink
+from realtime.sinks import Discarding, Sink
 
 _log = logging.getLogger(__name__)
 
@@ -232,9 +233,17 @@ class Pipeline:
             if self._error is None:
                 sink.close()
         finally:
-            sink.abort()  # does nothing after close()
+            # Neither does anything after close().
+            if isinstance(sink, Discarding) and outlet.frames and self._fruitless():
+                sink.discard()
+            else:
+                sink.abort()
 
     # --- what holds them together ---
+
+    def _fruitless(self) -> bool:
+        """Whether not one frame was swapped: what the sinks hold are cards, and nothing to keep."""
+        return self._publisher is None or self._publisher.fruitless
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:

@@ -11,10 +11,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
 from realtime.badge import Badge
-from realtime.errors import LiveswapError, SourceError
+from realtime.errors import LiveswapError, ModelError, SourceError
 from realtime.frame import Frame
 from realtime.guard import Guard, State
 from realtime.report import StageTimes
+from realtime.swap import Miss
 
 if TYPE_CHECKING:
     from realtime.swap import SwapResult
@@ -23,6 +24,15 @@ _log = logging.getLogger(__name__)
 
 MAX_FAILURES = 30
 """So many swaps in a row may raise before the run ends; the guard stands in for each."""
+
+_SENTENCES: dict[str, tuple[type[LiveswapError], str, str]] = {
+    Miss.NO_FACE: (SourceError, "no face was found in", "choose a video that shows a face"),
+    Miss.NO_SHAPE: (SourceError, "the landmarks made no face in", "choose a video that shows a face clearly"),
+    Miss.NOT_FINITE: (ModelError, "the model's answer was not finite in", "try another model"),
+    Miss.UNCOVERED: (ModelError, "the mask did not cover the face in", "try another model, or other blend settings"),
+    Miss.OUTSIDE: (SourceError, "the face lay outside the picture in", "choose a video that shows the whole face"),
+}
+"""What is said when not one frame was swapped: the kind of error, what was wrong, the remedy."""
 
 
 class Swapper(Protocol):
@@ -49,6 +59,8 @@ class Publisher:
         """Of wait, swap, guard, badge and of what the swapper reports."""
         self.states: Counter[str] = Counter()
         """Frames by the state of the guard."""
+        self.misses: Counter[str] = Counter()
+        """Frames that were not swapped, by the reason; those that failed are counted in `failed`."""
         self.state = "opening"
         """What was published last."""
         self.frames = self.raw = self.failed = 0
@@ -75,13 +87,29 @@ class Publisher:
         self.states[self.state] += 1
         return None if image is None else frame.with_image(image)
 
+    @property
+    def fruitless(self) -> bool:
+        """Whether nothing that came out so far is a result: not one frame was swapped, or passed raw."""
+        return not (self.states[State.LIVE] or self.states[State.RAW])
+
     def check_result(self) -> None:
-        """Raise when a whole source went by and not one frame could be swapped: slates are no result."""
-        if not self.frames or self.states[State.LIVE] or self.states[State.RAW]:
+        """Raise when a whole source went by and not one frame could be swapped: slates are no result.
+
+        The sentence names the most frequent reason.
+        """
+        if not self.frames or not self.fruitless:
             return
-        if self._last_failure is not None:
-            raise self._sentence(f"every frame, {self.failed} in all") from self._last_failure
-        raise SourceError(f"no face was found in any of {self.frames} frames; choose a video that shows a face")
+        reason, count = max(self.misses.items(), key=lambda item: item[1], default=("", 0))
+        if self._last_failure is not None and self.failed >= count:
+            every = f"every frame, {self.failed} in all"
+            some = f"{self.failed} of {self.frames} frames"
+            raise self._sentence(every if self.failed == self.frames else some) from self._last_failure
+        kind, what, remedy = _SENTENCES.get(
+            reason, (LiveswapError, f"nothing was swapped ({reason}) in", "report this")
+        )
+        whole = reason == Miss.NO_FACE and count == self.frames
+        frames = f"any of {count} frames" if whole else f"{count} of {self.frames} frames"
+        raise kind(f"{what} {frames}; {remedy}")
 
     def _try_to_swap(self, frame: Frame) -> SwapResult | None:
         try:
@@ -92,6 +120,8 @@ class Publisher:
             self._survive(error)
             return None
         self._failures_in_a_row = 0
+        if not result.swapped:
+            self.misses[result.miss or "no reason given"] += 1
         for stage, duration_ms in result.stages_ms.items():
             self.times.add(stage, duration_ms)
         return result

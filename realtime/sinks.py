@@ -6,7 +6,7 @@ Every sink works in a plain `for` loop, is opened and closed on the thread that 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from realtime.capture import SourceInfo
 from realtime.errors import SinkError, UsageError
@@ -33,6 +33,15 @@ class Sink(Protocol):
 
     def abort(self) -> None:
         """End after an error, without claiming that the output is whole. Never raises; safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class Discarding(Protocol):
+    """A sink that can also end as if it had never been there."""
+
+    def discard(self) -> None:
+        """End and keep nothing: what was sent is no result. Never raises; does nothing after close() or abort()."""
         ...
 
 

@@ -128,21 +128,35 @@ class VideoWriter:
         """Keep what was written under NAME.partial.mp4; remove it when there is nothing in it."""
         if self._ended:
             return
+        self._release(whole=bool(self._count))
+        if self._count:
+            _log.warning("%s is not finished; %d frames are kept in %s", self.name, self._count, self._partial.name)
+            return
+        _log.warning("%s: no frame arrived, nothing is written", self.name)
+        self._remove()
+
+    def discard(self) -> None:
+        """Remove what was written, without a word: it is no result."""
+        if self._ended:
+            return
+        self._release(whole=False)
+        self._remove()
+
+    def _release(self, *, whole: bool) -> None:
+        """Close everything, after the pictures that the encoder still holds if `whole`."""
         self._ended = True
         steps: list[Callable[[], None]] = [self._file.finish]
         if self._container is not None:
             steps.insert(0, self._container.close)
         if self._audio is not None:
             steps.insert(0, self._audio.close)
-        if self._count:
+        if whole:
             steps.insert(0, partial(self._encode, None))
         for step in steps:
             with suppress(SinkError, ValueError, self._ffmpeg_error):
                 step()
-        if self._count:
-            _log.warning("%s is not finished; %d frames are kept in %s", self.name, self._count, self._partial.name)
-            return
-        _log.warning("%s: no frame arrived, nothing is written", self.name)
+
+    def _remove(self) -> None:
         with suppress(OSError):
             self._partial.unlink()
 

@@ -493,10 +493,10 @@ def test_a_pipeline_without_a_sink_is_refused() -> None:
         Pipeline(FakeSource, FakeSwapper, [], guard_factory=lambda info: Guard(), lossless=True)
 
 
-def run_video(source: Path, sink: Path) -> RunReport:
+def run_video(source: Path, sink: Path, swapper: Callable[[], Swapper] = FakeSwapper) -> RunReport:
     return run_pipeline(
         lambda: VideoFile(source),
-        FakeSwapper,
+        swapper,
         [lambda info: VideoWriter(sink, info)],
         guard_factory=lambda info: Guard(live=info.live),
         lossless=True,
@@ -527,3 +527,29 @@ def test_a_source_that_cannot_be_opened_creates_no_file(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no video"):
         run_video(tmp_path / "in.mp4", tmp_path / "out.mp4")
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+@pytest.mark.parametrize("trouble", ["misses", "failing", "damaged"])
+def test_where_nothing_was_swapped_no_video_of_cards_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, trouble: str
+) -> None:
+    source = write_clip(tmp_path / "in.mp4", count=60, audio="aac", options={"movflags": "faststart"})
+    if trouble == "damaged":
+        source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+    every = frozenset(range(60))
+    with pytest.raises(LiveswapError):
+        run_video(
+            source,
+            tmp_path / "out.mp4",
+            lambda: FakeSwapper(failing=every) if trouble == "failing" else FakeSwapper(misses=every),
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+    assert "kept" not in caplog.text
+
+
+def test_a_single_swap_is_worth_keeping(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mp4", count=90, options={"movflags": "faststart"})
+    source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+    with pytest.raises(SourceError, match="is damaged after"):
+        run_video(source, tmp_path / "out.mp4", lambda: FakeSwapper(misses=frozenset(range(1, 90))))
+    assert (tmp_path / "out.partial.mp4").exists()

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 
 from realtime.badge import Badge
-from realtime.errors import ModelError, SourceError
+from realtime.errors import LiveswapError, ModelError, SourceError
 from realtime.frame import Frame
 from realtime.guard import Guard, OnMiss
 from realtime.publisher import MAX_FAILURES, Publisher
-from realtime.swap import SwapResult
+from realtime.swap import Miss, SwapResult
 from tests.fakes import RAW, SWAPPED, FakeSwapper, frame
 
 
@@ -74,3 +74,48 @@ def test_nothing_swapped_is_no_result_but_no_frames_are_no_error() -> None:
         publisher.check_result()
     publisher.publish(frame(1))
     publisher.check_result()
+
+
+class Missing(FakeSwapper):
+    """Swaps nothing, for the reasons it was told, one for each frame."""
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__()
+        self.reasons = reasons
+
+    def swap(self, frame: Frame) -> SwapResult:
+        return SwapResult(frame, (), False, self.reasons[frame.index])
+
+
+@pytest.mark.parametrize(
+    ("reasons", "kind", "sentence"),
+    [
+        ([Miss.NO_FACE] * 3, SourceError, "no face was found in any of 3 frames; choose a video that shows a face"),
+        ([Miss.NO_FACE] * 2 + [Miss.OUTSIDE], SourceError, "no face was found in 2 of 3 frames; choose"),
+        ([Miss.NOT_FINITE] * 3, ModelError, "the model's answer was not finite in 3 of 3 frames; try another model"),
+        ([Miss.NO_FACE] + [Miss.UNCOVERED] * 2, ModelError, "the mask did not cover the face in 2 of 3 frames; try"),
+        ([Miss.NO_SHAPE] * 3, SourceError, "the landmarks made no face in 3 of 3 frames; choose"),
+        ([Miss.OUTSIDE] * 3, SourceError, "the face lay outside the picture in 3 of 3 frames; choose"),
+    ],
+)
+def test_when_nothing_was_swapped_the_error_names_the_most_frequent_reason(
+    reasons: list[Miss], kind: type[LiveswapError], sentence: str
+) -> None:
+    publisher = Publisher(Missing(*reasons), Guard(live=False), None, live=False)
+    for index in range(len(reasons)):
+        publisher.publish(frame(index))
+    with pytest.raises(kind) as error:
+        publisher.check_result()
+    assert str(error.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("failing", "sentence"), [(3, "the swap failed on 3 of 4 frames"), (1, "no face was found in 3")]
+)
+def test_failures_count_among_the_reasons(failing: int, sentence: str) -> None:
+    swapper = FakeSwapper(misses=frozenset(range(4)), failing=frozenset(range(failing)))
+    publisher = Publisher(swapper, Guard(live=False), None, live=False)
+    for index in range(4):
+        publisher.publish(frame(index))
+    with pytest.raises(LiveswapError, match=sentence):
+        publisher.check_result()
