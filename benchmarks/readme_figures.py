@@ -1,4 +1,4 @@
-"""Writes README's figures from the JSON they were measured into. benchmarks/results/demo.json in, README.md out.
+"""Writes README's figures from the JSON they were measured into. benchmarks/results/demo*.json in, README.md out.
 
 Run `python benchmarks/readme_figures.py` after a new demo.json was committed; a test fails while README says otherwise.
 """
@@ -21,8 +21,8 @@ _ROWS = (
 )
 
 
-def figures(report: dict[str, Any]) -> str:
-    """The README's table for one report.json of `liveswap demo`."""
+def figures(report: dict[str, Any], scratch: dict[str, Any]) -> str:
+    """README's table for the report.json of `liveswap demo`, and a line for that of `liveswap demo --from-scratch`."""
     lines = ["| against the exact answer | swap | no swap |", "|---|---|---|"]
     for name, title, form in _ROWS:
         lines.append(f"| {title} | {form.format(report[name])} | {form.format(report['baseline'][name])} |")
@@ -35,21 +35,36 @@ def figures(report: dict[str, Any]) -> str:
         f"Machine: {machine['cores']} cores of a shared {machine['cpu']}, no GPU, {machine['os']}, "
         f"onnxruntime {machine['versions']['onnxruntime']}.",
     ]
+    minutes, steps = (scratch["model"]["training"][name] for name in ("minutes", "iterations"))
+    lines += [
+        "",
+        f"From scratch (`liveswap demo --from-scratch`), after {minutes:.0f} minutes or {steps} steps of training: "
+        f"identity transfer {scratch['identity_transfer']:.2f}, {scratch['face_psnr_db']:.1f} dB, "
+        f"SSIM {scratch['face_ssim']:.3f}.",
+    ]
     return "\n".join(lines)
 
 
-def render(readme: str, report: dict[str, Any]) -> str:
-    """README's text with the figures of `report` between the two marks. Raises ValueError when a mark is missing."""
+def render(readme: str, report: dict[str, Any], scratch: dict[str, Any]) -> str:
+    """README's text with the figures of both reports between the two marks. ValueError: a mark is missing."""
     head, rest = readme.split(START)
     _, tail = rest.split(END)
-    return f"{head}{START}\n{figures(report)}\n{END}{tail}"
+    return f"{head}{START}\n{figures(report, scratch)}\n{END}{tail}"
+
+
+def reports() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The committed reports: of the shipped model, and from scratch."""
+    folder = ROOT / "benchmarks/results"
+    shipped, scratch = (
+        json.loads((folder / name).read_text(encoding="utf-8")) for name in ("demo.json", "demo_from_scratch.json")
+    )
+    return shipped, scratch
 
 
 def main() -> None:
     """Rewrite README.md in place."""
-    report = json.loads((ROOT / "benchmarks/results/demo.json").read_text(encoding="utf-8"))
     readme = ROOT / "README.md"
-    readme.write_text(render(readme.read_text(encoding="utf-8"), report), encoding="utf-8")
+    readme.write_text(render(readme.read_text(encoding="utf-8"), *reports()), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from benchmarks.readme_figures import END, START, figures, render
+from benchmarks.readme_figures import END, START, figures, render, reports
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_readme_shows_the_committed_figures() -> None:
-    report = json.loads((ROOT / "benchmarks/results/demo.json").read_text("utf-8"))
     readme = (ROOT / "README.md").read_text("utf-8")
-    assert render(readme, report) == readme
+    assert render(readme, *reports()) == readme
 
 
 def test_rendering_changes_only_what_lies_between_the_marks() -> None:
-    report = json.loads((ROOT / "benchmarks/results/demo.json").read_text("utf-8"))
     text = f"before\n{START}\nold\n{END}\nafter"
-    assert render(text, report) == f"before\n{START}\n{figures(report)}\n{END}\nafter"
+    assert render(text, *reports()) == f"before\n{START}\n{figures(*reports())}\n{END}\nafter"
