@@ -77,7 +77,7 @@ def publish_folder(partial: Path, path: Path) -> None:
 
 def _force_to_disk(path: Path) -> None:
     if path.is_dir():
-        _force_entries_to_disk(path)
+        force_entries_to_disk(path)
         return
     # Windows flushes only what is open for writing.
     handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
@@ -87,7 +87,8 @@ def _force_to_disk(path: Path) -> None:
         os.close(handle)
 
 
-def _force_entries_to_disk(folder: Path) -> None:
+def force_entries_to_disk(folder: Path) -> None:
+    """Make a renaming in `folder` survive a power cut."""
     # Not every system can open a folder or sync it (Windows, some network disks); their renames are written through.
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

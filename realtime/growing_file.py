@@ -77,14 +77,3 @@ def _lock(file: FileIO) -> None:
             raise
         except OSError:
             return
-
-
-def force_entries_to_disk(folder: Path) -> None:
-    """Make a renaming in `folder` survive a power cut."""
-    # Not every system can open or sync a folder; their renames are written through.
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

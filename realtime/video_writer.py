@@ -23,9 +23,9 @@ import numpy as np
 from realtime.audio_track import AudioTracks
 from realtime.capture import SWS_MATRIX, SourceInfo, usual_colour
 from realtime.errors import SinkError
-from realtime.files import explain
+from realtime.files import explain, force_entries_to_disk
 from realtime.frame import Frame, ImageU8
-from realtime.growing_file import GrowingFile, force_entries_to_disk
+from realtime.growing_file import GrowingFile
 from realtime.sinks import check_sink, partial_name
 
 if TYPE_CHECKING:
