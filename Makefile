@@ -64,5 +64,5 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c "$$CHECK_SYSTEM"
 	@$(BIN)/python -c "" 2>/dev/null || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
 	@echo "make: installing into $(VENV); this takes a minute or two, and some gigabytes where torch brings CUDA"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train,export,dev]" -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train,export,vcam,dev]" -c constraints.txt
 	@touch $@

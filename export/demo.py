@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from realtime import machine
 from realtime.actors import Scene, SwapFrame, render_clip
 from realtime.badge import badge_box
-from realtime.capture import BT709, SourceInfo
 from realtime.detect import FaceFinder
 from realtime.dfm import read_dfm
 from realtime.errors import LiveswapError, SinkError, UsageError
@@ -37,6 +36,7 @@ from realtime.pipeline import run_pipeline
 from realtime.report import Progress, RunReport
 from realtime.score import Example, FrameScores, outside_psnr, score_frame, summarise
 from realtime.sinks import NullSink
+from realtime.source import BT709, SourceInfo
 from realtime.swap import FaceSwapper
 from realtime.video_writer import VideoWriter
 

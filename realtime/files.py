@@ -96,3 +96,8 @@ def force_entries_to_disk(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def partial_name(path: Path) -> Path:
+    """What an unfinished video is called, beside its final name."""
+    return path.with_name(f"{path.stem}.partial{path.suffix}")

@@ -11,9 +11,9 @@ from fractions import Fraction
 from typing import Self
 
 from realtime.actors import BO, Actor, Renderer, motion
-from realtime.capture import BT709, SourceInfo
 from realtime.errors import UsageError
 from realtime.frame import Frame, ImageU8
+from realtime.source import BT709, SourceInfo
 
 _log = logging.getLogger(__name__)
 

@@ -28,14 +28,14 @@ from typing import Self
 
 from realtime import machine
 from realtime.badge import Badge
-from realtime.capture import Source, SourceInfo
 from realtime.errors import LiveswapError
 from realtime.frame import Frame
 from realtime.guard import Guard
 from realtime.mailbox import Mailbox, MailboxClosed
 from realtime.publisher import Publisher, Swapper
 from realtime.report import Durations, Progress, RunReport, StageTimes
-from realtime.sinks import Discarding, Sink
+from realtime.sink import Discarding, Sink
+from realtime.source import Source, SourceInfo
 
 _log = logging.getLogger(__name__)
 

@@ -6,43 +6,11 @@ Every sink works in a plain `for` loop, is opened and closed on the thread that 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
-from realtime.capture import SourceInfo
-from realtime.errors import SinkError, UsageError
+from realtime.errors import UsageError
 from realtime.frame import Frame
-
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
-
-
-class Sink(Protocol):
-    """Where frames go."""
-
-    @property
-    def name(self) -> str:
-        """For people and reports."""
-        ...
-
-    def send(self, frame: Frame) -> None:
-        """Take the next frame. Raises SinkError."""
-        ...
-
-    def close(self) -> None:
-        """Finish: everything sent is safe afterwards. Safe to call twice. Raises SinkError."""
-        ...
-
-    def abort(self) -> None:
-        """End after an error, without claiming that the output is whole. Never raises; safe to call twice."""
-        ...
-
-
-@runtime_checkable
-class Discarding(Protocol):
-    """A sink that can also end as if it had never been there."""
-
-    def discard(self) -> None:
-        """End and keep nothing: what was sent is no result. Never raises; does nothing after close() or abort()."""
-        ...
+from realtime.sink import Sink
+from realtime.source import SourceInfo
 
 
 class NullSink:
@@ -80,21 +48,8 @@ def check_sink(spec: str, source: SourceInfo | None = None) -> None:
         return
     if not spec:
         raise UsageError("no sink was given; add --sink with the path of a video, or null")
-    path = Path(spec)
     if spec in ("preview", "camera") or "://" in spec:
         raise UsageError(f"{spec.partition(':')[0]} is not supported as a sink yet; give the path of a video, or null")
-    if path.suffix.lower() not in VIDEO_SUFFIXES:
-        raise SinkError(f"{path} has no ending that names a kind of video; choose {', '.join(VIDEO_SUFFIXES)}")
-    if path.is_dir():
-        raise SinkError(f"{path} is a folder; add the name of a video to it")
-    if not path.parent.is_dir():
-        raise SinkError(f"the folder {path.parent} does not exist; create it, or choose another place")
-    if source is not None and source.path is not None:
-        for written in (path, partial_name(path)):
-            if written.exists() and written.samefile(source.path):
-                raise UsageError(f"{path} would overwrite the source {source.path}; choose another name for the output")
+    from realtime.video_writer import check_path
 
-
-def partial_name(path: Path) -> Path:
-    """What an unfinished video is called, beside its final name."""
-    return path.with_name(f"{path.stem}.partial{path.suffix}")
+    check_path(Path(spec), source)

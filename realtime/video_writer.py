@@ -21,12 +21,11 @@ import cv2
 import numpy as np
 
 from realtime.audio_track import AudioTracks
-from realtime.capture import SWS_MATRIX, SourceInfo, usual_colour
-from realtime.errors import SinkError
-from realtime.files import explain, force_entries_to_disk
+from realtime.errors import SinkError, UsageError
+from realtime.files import explain, force_entries_to_disk, partial_name
 from realtime.frame import Frame, ImageU8
 from realtime.growing_file import GrowingFile
-from realtime.sinks import check_sink, partial_name
+from realtime.source import SWS_MATRIX, SourceInfo, usual_colour
 
 if TYPE_CHECKING:
     import av
@@ -46,6 +45,20 @@ _LIMITED = 1
 """FFmpeg's AVCOL_RANGE_MPEG: luma from 16 to 235, what every player expects."""
 
 
+def check_path(path: Path, source: SourceInfo | None = None) -> None:
+    """Raise what VideoWriter would raise for `path`, as far as it can be known without opening anything."""
+    if path.suffix.lower() not in _FORMATS:
+        raise SinkError(f"{path} has no ending that names a kind of video; choose {', '.join(_FORMATS)}")
+    if path.is_dir():
+        raise SinkError(f"{path} is a folder; add the name of a video to it")
+    if not path.parent.is_dir():
+        raise SinkError(f"the folder {path.parent} does not exist; create it, or choose another place")
+    if source is not None and source.path is not None:
+        for written in (path, partial_name(path)):
+            if written.exists() and written.samefile(source.path):
+                raise UsageError(f"{path} would overwrite the source {source.path}; choose another name for the output")
+
+
 class VideoWriter:
     """An H.264 file with one picture per frame, at the frame's own time. Not thread-safe."""
 
@@ -56,7 +69,7 @@ class VideoWriter:
 
         if not 0 <= crf <= 51:
             raise ValueError(f"crf lies between 0 and 51, got {crf}")
-        check_sink(str(path), source)
+        check_path(Path(path), source)
         self._path = Path(path)
         self.name = self._path.name
         self._source, self._ffmpeg_error = source, FFmpegError

@@ -10,8 +10,8 @@ from typing import Self
 
 import numpy as np
 
-from realtime.capture import BT709, SourceInfo
 from realtime.frame import Face, Frame, ImageU8
+from realtime.source import BT709, SourceInfo
 from realtime.swap import SwapResult
 
 RAW, SWAPPED = (0, 0, 255), (0, 255, 0)

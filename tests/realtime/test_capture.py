@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from realtime.actors import BO, Actor
-from realtime.capture import VideoFile, open_source
+from realtime.capture import open_source
 from realtime.errors import LiveswapError, SourceError, UsageError
 from realtime.frame import ImageU8
 from realtime.pattern import PatternSource
+from realtime.video_file import VideoFile
 from tests.clips import ramp_error, write_clip
 
 CODEC_LEVELS = 2.5

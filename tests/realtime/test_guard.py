@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realtime.frame import Face, Frame, ImageU8
-from realtime.guard import Guard, OnMiss, State, hide, slate
+from realtime.guard import Guard, OnMiss, State
+from realtime.standin import hide, slate
 from realtime.swap import SwapResult
 from tests.fakes import SWAPPED, face, plain
 

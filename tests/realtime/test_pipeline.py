@@ -12,15 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realtime.capture import Source, SourceInfo, VideoFile
 from realtime.errors import LiveswapError, SourceError
 from realtime.frame import Frame
 from realtime.guard import Guard, OnMiss
 from realtime.pipeline import Pipeline, run_pipeline
 from realtime.publisher import MAX_FAILURES, Swapper
 from realtime.report import Progress, RunReport
-from realtime.sinks import Sink
+from realtime.sink import Sink
+from realtime.source import Source, SourceInfo
 from realtime.swap import SwapResult
+from realtime.video_file import VideoFile
 from realtime.video_writer import VideoWriter
 from tests.clips import look, write_clip
 from tests.fakes import RAW, SWAPPED, FakeSink, FakeSource, FakeSwapper, Fault

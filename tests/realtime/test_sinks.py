@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from realtime.capture import BT601, BT709, Colour, VideoFile
 from realtime.errors import LiveswapError, SinkError, UsageError
 from realtime.frame import Frame
 from realtime.sinks import NullSink, check_sink, open_sink
+from realtime.source import BT601, BT709, Colour
+from realtime.video_file import VideoFile
 from realtime.video_writer import VideoWriter
 from tests.clips import look, ramp, ramp_error, write_clip
 from tests.fakes import info

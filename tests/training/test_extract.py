@@ -17,10 +17,10 @@ import pytest
 
 from realtime.actors import ADA, BO, Actor, Renderer, motion
 from realtime.align import canonical_mesh, frame_to_crop, transform
-from realtime.capture import VideoFile
 from realtime.detect import FaceFinder
 from realtime.errors import FacesetError, LiveswapError, SourceError, UsageError
 from realtime.frame import Face, Frame, ImageU8
+from realtime.video_file import VideoFile
 from tests.tiny_faceset import files_of
 from training.extract import ExtractConfig, ExtractProgress, extract
 from training.faceset import Faceset
