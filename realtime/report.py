@@ -82,6 +82,12 @@ class Progress:
     """Frames per second over the last seconds."""
     state: str
     """What is being published: live, hold, slate, ... ; `opening` before the first frame."""
+    latency_ms: tuple[float, float] = (0.0, 0.0)
+    """p50 and p95 from capture to publication over the last seconds."""
+    stages_ms: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """The same of the time spent in each stage."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Frames that newer ones overtook, by the room that was too slow for them."""
 
 
 @dataclass(frozen=True, slots=True)
