@@ -57,6 +57,8 @@ class SourceInfo:
     """Presentation times are multiples of it, seconds."""
     start_s: float = 0.0
     """The time inside the file at which pts_s is 0."""
+    first_pts_s: float = 0.0
+    """pts_s of the first frame of a source that is not live: sinks count from it."""
     colour: Colour | None = None
     """How the source marks its colours; None: it does not, and means what is usual for its size."""
     pixel_aspect: Fraction = Fraction(1)
