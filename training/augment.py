@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from training.occluders import occlude
+
 CHANNELS = 5
 """Of a stored face: B, G, R, face mask, eyes and mouth."""
 
@@ -39,6 +41,10 @@ class AugmentConfig:
     tint: float = 0.12
     """Gain per channel of the input alone: exp(N(0, tint)) - the code must not carry skin colour."""
     flip: bool = False
+    occluded: float = 0.5
+    """Share of inputs that something stands in front of, once `occlude_by` of the run is over."""
+    occlude_by: float = 0.1
+    """Share of the run over which occluders come in: what cannot paint a face yet learns nothing from half of one."""
 
 
 class Pair(NamedTuple):
@@ -49,7 +55,7 @@ class Pair(NamedTuple):
     masks: Tensor
     """Where the face is in the target."""
     input_masks: Tensor
-    """Where the face is in the input."""
+    """Where the face is seen in the input."""
     details: Tensor
     """Eyes and mouth in the target."""
 
@@ -106,7 +112,13 @@ def sample(faces: Tensor, grid: Tensor) -> Tensor:
 
 
 def augment(
-    faces: Tensor, size: int, margin: float, config: AugmentConfig, strength: float, generator: torch.Generator
+    faces: Tensor,
+    size: int,
+    margin: float,
+    config: AugmentConfig,
+    strength: float,
+    generator: torch.Generator,
+    occluded: float = 0.0,
 ) -> Pair:
     """One random training batch from stored faces.
 
@@ -116,6 +128,7 @@ def augment(
         margin: how much wider than the crop the stored faces are.
         strength: of the warp, 1 at the start of training, towards 0 at its end.
         generator: the only source of randomness.
+        occluded: share of inputs that something stands in front of, see Note [Occluders]; targets stay bare.
     """
     count = len(faces)
     straight = crop_grid(affine_matrices(count, config, generator), size, margin, faces.shape[-1])
@@ -130,7 +143,8 @@ def augment(
         (x[:, :3].clamp_min(1e-4) ** gamma.to(x.device) * light.to(x.device)).clamp(0, 1) for x in (target, moved)
     )
     inputs = (moved_relit * (tint * brightness).to(moved.device)).clamp(0, 1)
-    return Pair(inputs, relit, target[:, 3:4], moved[:, 3:4], target[:, 4:5])
+    seen = occlude(inputs, moved[:, 3:4], occluded, generator)
+    return Pair(seen.inputs, relit, target[:, 3:4], seen.masks, target[:, 4:5])
 
 
 def straight_crops(faces: Tensor, size: int, margin: float) -> Pair:

@@ -55,6 +55,8 @@ class ModelConfig:
     """Channels at the bottleneck's size and after each doubling but the last."""
     residuals: int = 1
     """Residual blocks at each decoder size."""
+    mask_width: int = 16
+    """Channels of the head that finds the performer's face."""
 
     def __post_init__(self) -> None:
         if len(self.encoder) != len(self.decoder):
@@ -65,7 +67,7 @@ class ModelConfig:
             raise ValueError(f"resolution is 32 to 1024, got {self.resolution}")
         if self.resolution % 2 ** len(self.encoder):
             raise ValueError(f"resolution {self.resolution} is not a multiple of {2 ** len(self.encoder)}")
-        if min(*self.encoder, *self.decoder, self.code, self.code_channels) < 1 or self.residuals < 0:
+        if min(*self.encoder, *self.decoder, self.code, self.code_channels, self.mask_width) < 1 or self.residuals < 0:
             raise ValueError("every width must be at least 1")
 
     @property
@@ -187,8 +189,9 @@ class Decoder(nn.Module):
 class MaskHead(nn.Module):
     """Encoder maps -> mask of the input face, see Note [Performer mask]."""
 
-    def __init__(self, config: ModelConfig, width: int = 16) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        width = config.mask_width
         self.inputs = nn.ModuleList(_conv(channels, width, 1) for channels in config.encoder)
         self.merges = nn.ModuleList(_conv(width, width) for _ in config.encoder[1:])
         self.exit = Up(width, 1)

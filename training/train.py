@@ -111,6 +111,12 @@ def warp_strength(config: TrainConfig, used: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, used / config.warp_until)))
 
 
+def occluded_share(config: TrainConfig, used: float) -> float:
+    """0 at the start, all of `augment.occluded` from `augment.occlude_by` on."""
+    by = config.augment.occlude_by
+    return config.augment.occluded * (min(1.0, used / by) if by else 1.0)
+
+
 def train(
     identity: Path,
     performer: Path,
@@ -178,7 +184,15 @@ def train(
             for side in SIDES:
                 faces = stacks[side].batch(config.batch, generator).to(device, non_blocking=True)
                 strength = warp_strength(config, used)
-                pair = augment(faces, config.model.resolution, stacks[side].margin, config.augment, strength, generator)
+                pair = augment(
+                    faces,
+                    config.model.resolution,
+                    stacks[side].margin,
+                    config.augment,
+                    strength,
+                    generator,
+                    occluded_share(config, used),
+                )
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     painted, input_mask, code = model.paint(pair.inputs.to(memory_format=layout), side)
                 loss = loss + side_loss(painted, input_mask, pair, config.loss)
