@@ -1,4 +1,4 @@
-"""Decides what is published. SwapResult in, Publication out: a swapped face or a stand-in, never the raw face.
+"""Decides what is published. SwapResults and silence in, Publications out: a swapped face or a stand-in.
 
 Note [Fail closed]
     A picture counts as raw until a swap has succeeded on it. Raw pictures leave this room only when the user asked
@@ -10,8 +10,11 @@ Note [Fail closed]
         blur    the picture with the heads pixelated - or all of it, when it is not known where they are
         slate   a neutral card
         raw     the picture as it came in; only with OnMiss.PASS
+        panic   the card, whatever comes, until the user ends it
 
     A time that runs backwards, a picture of another size, a crash: whatever is unexpected leads to a stand-in.
+    Live, silence does too: when a source stalls or a swap gets stuck, no picture stays up for much longer than hold_ms.
+    Only the heads are blurred when the performer's is known to be among them, otherwise the whole picture.
 
 No thread and no clock of its own: the caller says what time it is.
 """
@@ -31,6 +34,12 @@ if TYPE_CHECKING:
 
 MAX_HOLD_MS = 10_000
 """A picture that stands still for longer helps nobody."""
+_MISSED_STEPS, _LONGEST_STEP_S = 2.5, 1.0
+"""So many times the usual step from frame to frame is silence; a slow model must not blink between its frames."""
+_EARLY, _USUAL = 0.2, 0.15
+"""The step assumed before two frames have come, seconds; and how fast the usual step follows."""
+_UNSEEN = ("no face", "the performer is not in view")
+"""Misses after which nobody knows where the performer's head is, see realtime.swap.Miss."""
 
 
 class OnMiss(StrEnum):
@@ -51,6 +60,7 @@ class State(StrEnum):
     BLUR = "blur"
     SLATE = "slate"
     RAW = "raw"
+    PANIC = "panic"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +77,7 @@ class Publication:
 
 
 class Guard:
-    """Keeps raw pictures in. Not thread-safe: one per run."""
+    """Keeps raw pictures in. Not thread-safe, but for `panic`: one per run."""
 
     def __init__(self, on_miss: OnMiss = OnMiss.HOLD, hold_ms: float = 250.0, *, live: bool = True) -> None:
         if not (math.isfinite(hold_ms) and 0 <= hold_ms <= MAX_HOLD_MS):
@@ -76,8 +86,12 @@ class Guard:
         self._state = State.ARMED
         self._swapped: ImageU8 | None = None
         self._swapped_faces: tuple[Box, ...] = ()
-        self._swapped_s = 0.0
+        self._swapped_s = self._now_s = 0.0
+        self._step_s: float | None = None
+        self._like: ImageU8 | None = None
         self._slate: ImageU8 | None = None
+        self.panic = False
+        """While it is set, nothing but the card goes out; may be set from any thread."""
 
     @property
     def state(self) -> State:
@@ -86,15 +100,53 @@ class Guard:
 
     def publish(self, result: SwapResult, now_s: float) -> Publication:
         """What to show for a frame that went through the swap at time `now_s` (seconds, any origin)."""
+        self._come(result.frame, now_s)
         boxes = tuple(face.box for face in result.faces)
+        if self.panic:
+            self._forget()
+            return self._done(Publication(self._card(result.frame.image), State.PANIC, raw=False))
         if result.swapped:
             self._swapped, self._swapped_faces, self._swapped_s = result.frame.image, boxes, now_s
             return self._done(Publication(result.frame.image, State.LIVE, raw=False, faces=boxes))
-        return self._stand_in(result.frame, boxes, now_s)
+        return self._stand_in(result.frame, () if result.miss in _UNSEEN else boxes, now_s)
 
     def fail(self, frame: Frame, now_s: float) -> Publication:
         """What to show for a frame whose swap crashed: nothing is known about where its faces are."""
+        self._come(frame, now_s)
+        if self.panic:
+            self._forget()
+            return self._done(Publication(self._card(frame.image), State.PANIC, raw=False))
         return self._stand_in(frame, (), now_s)
+
+    def tick(self, idle_s: float) -> Publication | None:
+        """What to show when nothing has come for `idle_s`; None when what is shown may stay. Live runs only."""
+        if self._like is None:
+            return None
+        if self.panic:
+            self._forget()
+            shown = self._state is State.PANIC
+            return None if shown else self._done(Publication(self._card(self._like), State.PANIC, raw=False))
+        if self._state in (State.ARMED, State.SLATE, State.PANIC):
+            return None
+        if self._state is State.HOLD:
+            over = idle_s + self._now_s - self._swapped_s > self._hold_s
+        else:
+            step_s = _EARLY if self._step_s is None else self._step_s
+            over = idle_s > max(self._hold_s, _MISSED_STEPS * step_s)
+        if not over:
+            return None
+        self._forget()
+        return self._done(Publication(self._card(self._like), State.SLATE, raw=False))
+
+    def _come(self, frame: Frame, now_s: float) -> None:
+        if self._like is not None and now_s > self._now_s:
+            step_s = min(now_s - self._now_s, _LONGEST_STEP_S)
+            self._step_s = step_s if self._step_s is None else self._step_s + _USUAL * (step_s - self._step_s)
+        self._like, self._now_s = frame.image, now_s
+
+    def _forget(self) -> None:
+        """Hold nothing of what was before: once the card was up, the picture behind it is not shown again."""
+        self._swapped_s = -math.inf
 
     def _stand_in(self, frame: Frame, faces: tuple[Box, ...], now_s: float) -> Publication:
         if self._on_miss is OnMiss.PASS:

@@ -44,6 +44,12 @@ class Mailbox(Generic[T]):
             return self._dropped
 
     @property
+    def closed(self) -> bool:
+        """Whether nothing more goes in."""
+        with self._changed:
+            return self._closed
+
+    @property
     def most(self) -> int:
         """The largest number of items that ever waited."""
         with self._changed:

@@ -1,18 +1,22 @@
 """Runs the live loop. Factories of rooms in, a RunReport out: frames flow from a source through the swap to the sinks.
 
-    source -> [mailbox] -> publisher (swap, guard, badge) -> [mailbox] -> sink
-                                                          -> [mailbox] -> sink ...
+    source -> [mailbox] -> swapping -> [mailbox] -> publisher (guard, badge) -> [mailbox] -> sink
+                                                                             -> [mailbox] -> sink ...
 
-This is the only room that starts threads: one for the source, one for the swap, one for each sink. A room is opened,
-used and closed on its thread. The caller's thread waits, reports progress and owns Ctrl-C.
+This is the only room that starts threads: one for the source, the swap, the guard, and each sink. A room is opened,
+used and closed on its thread. The caller's thread waits, reports progress and owns Ctrl-C and windows.
 
 Note [How a run ends]
     The source ends    what is under way is finished, the sinks close; a file without any swap is an error.
                        Whenever sinks abort and nothing was swapped, videos are removed: cards are nothing to keep.
     The user stops     the same, at once; a source that blocks is left behind.
     The source breaks  what it delivered is finished, the sinks abort, the error is raised.
+    A sink fails       live, the others go on and the report names it; the last one, or any for a file, ends the run:
     Another room fails everything that waits is thrown away, the sinks abort, the first error is raised.
     A room is stuck    after a stop or an error it gets `grace_s`, then the run ends without it, and says so.
+
+Note [Silence]
+    The guard has a thread of its own, so that it can put up the card while a swap or a source is stuck.
 """
 
 from __future__ import annotations
@@ -20,41 +24,33 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
-from realtime import machine
+from realtime.accounts import Accounts, add_up
 from realtime.badge import Badge
 from realtime.errors import LiveswapError
 from realtime.frame import Frame
 from realtime.guard import Guard
 from realtime.mailbox import Mailbox, MailboxClosed
-from realtime.publisher import Publisher, Swapper
-from realtime.report import Durations, Progress, RunReport, StageTimes
-from realtime.sink import Discarding, Sink
+from realtime.outlet import Outlet, SinkFactory
+from realtime.publisher import Publisher
+from realtime.report import Progress, RunReport, StageTimes
+from realtime.sink import TakesSound
+from realtime.sound import SoundBlock
 from realtime.source import Source, SourceInfo
+from realtime.swapping import Attempt, Swapper, Swapping
 
 _log = logging.getLogger(__name__)
 
 _LOSSLESS_ROOM = 4
 """Frames that wait between two rooms when nothing may be lost."""
 _POLL_S = 0.1
+_TICK_S = 0.02
+"""How often the guard looks whether a silence got too long."""
 _SOURCE_GRACE_S = 2.0
-
-
-class _Outlet:
-    """One sink and the way to it."""
-
-    def __init__(self, factory: Callable[[SourceInfo], Sink], capacity: int) -> None:
-        self.factory = factory
-        self.mailbox: Mailbox[Frame] = Mailbox(capacity)
-        self.name = "sink"
-        self.frames = 0
-        self.latency = Durations()
-        self.send = Durations()
 
 
 class Pipeline:
@@ -64,40 +60,55 @@ class Pipeline:
         self,
         source_factory: Callable[[], Source],
         swapper_factory: Callable[[], Swapper],
-        sink_factories: Sequence[Callable[[SourceInfo], Sink]],
+        sink_factories: Sequence[SinkFactory],
         *,
         guard_factory: Callable[[SourceInfo], Guard],
         lossless: bool,
         badge: bool = True,
         grace_s: float = 15.0,
+        latency_cap_ms: float | None = None,
     ) -> None:
-        """`lossless`: every frame is swapped and sent, in order (files); otherwise the newest wins (live)."""
+        """`lossless`: every frame is swapped and sent, in order (files); otherwise the newest wins (live).
+
+        `latency_cap_ms`: live, a frame that is older than this is dropped, before the swap or after it.
+        """
         if not sink_factories:
             raise ValueError("a pipeline needs at least one sink")
         self._source_factory, self._swapper_factory = source_factory, swapper_factory
         self._guard_factory, self._lossless, self._badge, self._grace_s = guard_factory, lossless, badge, grace_s
-        room = _LOSSLESS_ROOM if lossless else 1
-        self._to_swap: Mailbox[Frame] = Mailbox(room)
-        self._outlets = [_Outlet(factory, room) for factory in sink_factories]
+        self._cap_s = None if latency_cap_ms is None or lossless else latency_cap_ms / 1000
+        self._room = _LOSSLESS_ROOM if lossless else 1
+        self._to_swap: Mailbox[Frame] = Mailbox(self._room)
+        self._to_guard: Mailbox[Attempt] = Mailbox(self._room)
+        self._outlets = [Outlet(factory, self._room, lossless=lossless) for factory in sink_factories]
         self._lock = threading.Lock()
-        self._opening = self._running = len(self._outlets) + 2
+        self._opening = self._running = len(self._outlets) + 3
         self._info: SourceInfo | None = None
         self._info_known, self._all_open, self._over = threading.Event(), threading.Event(), threading.Event()
         self._ending_s: float | None = None
-        self._stopped = self._gave_up = False
+        self._stopped = self._gave_up = self._all_published = False
         self._error: BaseException | None = None
         self._frames_in = 0
+        self._guard: Guard | None = None
+        self._panic = False
+        self._swapping: Swapping | None = None
         self._publisher: Publisher | None = None
-        self._first_s = self._last_s = 0.0
+        self._first_s = self._origin_s = 0.0
         self._provider = "unknown"
         self._capture_times = StageTimes()
-        rooms: list[tuple[str, Callable[[], None]]] = [("capture", self._capture), ("swap", self._swap)]
-        rooms += [(f"sink {number}", partial(self._sink, outlet)) for number, outlet in enumerate(self._outlets)]
-        # Daemons, because a driver can block in a read for ever; such a thread must not keep the program alive.
-        self._threads = [
-            threading.Thread(target=self._guarded, args=(work,), name=f"liveswap {name}", daemon=True)
-            for name, work in rooms
+        rooms: list[tuple[str, Callable[[], None]]] = [
+            ("capture", self._capture),
+            ("swap", self._swap),
+            ("guard", self._publish),
         ]
+        # Daemons, because a driver can block in a read for ever; such a thread must not keep the program alive.
+        self._threads = [self._thread(name, partial(self._guarded, work)) for name, work in rooms]
+        for number, outlet in enumerate(self._outlets):
+            outlet.thread = self._thread(f"sink {number}", partial(self._guarded, partial(self._sink, outlet)))
+
+    @staticmethod
+    def _thread(name: str, work: Callable[[], None]) -> threading.Thread:
+        return threading.Thread(target=work, name=f"liveswap {name}", daemon=True)
 
     def __enter__(self) -> Self:
         self.start()
@@ -115,7 +126,7 @@ class Pipeline:
         """Start the threads; the rooms open on them. Returns at once."""
         if not self._badge:
             _log.warning("the AI badge is switched off: nothing in the picture says that it is made with AI")
-        for thread in self._threads:
+        for thread in (*self._threads, *(outlet.thread for outlet in self._outlets if outlet.thread)):
             thread.start()
 
     def stop(self) -> None:
@@ -125,22 +136,26 @@ class Pipeline:
         self._to_swap.close()
 
     def wait(
-        self, on_progress: Callable[[Progress], None] | None = None, stop: threading.Event | None = None
+        self,
+        on_progress: Callable[[Progress], None] | None = None,
+        stop: threading.Event | None = None,
+        *,
+        every_s: float = _POLL_S,
     ) -> RunReport:
-        """Wait for the end; report progress about ten times a second from this thread. Raises the first error.
+        """Wait for the end; report progress each `every_s` from this thread. Raises the first error.
 
         `stop` or Ctrl-C end the run early and in order; a second Ctrl-C gives up what is not written yet.
         """
-        speed = _Speed()
+        accounts = Accounts()
         while True:
             try:
                 if self._ended():
                     break
-                self._over.wait(_POLL_S)
+                self._over.wait(every_s)
                 if stop is not None and stop.is_set():
                     self.stop()
                 if on_progress is not None:
-                    on_progress(self._progress(speed))
+                    on_progress(self._progress(accounts))
             except KeyboardInterrupt as interrupt:
                 if self._ending_s is None:
                     self.stop()
@@ -152,8 +167,69 @@ class Pipeline:
         if self._error is not None:
             raise self._error
         if on_progress is not None:
-            on_progress(self._progress(speed))
+            on_progress(self._progress(accounts))
         return self._report()
+
+    # --- while it runs, from any thread ---
+
+    @property
+    def info(self) -> SourceInfo | None:
+        """What the source says about itself, as soon as it is open."""
+        return self._info
+
+    @property
+    def origin_s(self) -> float | None:
+        """time.monotonic() at which pts_s was 0, of a live source; None before its first frame."""
+        return self._origin_s if self._frames_in else None
+
+    @property
+    def publisher(self) -> Publisher | None:
+        """What was published, as soon as it is open; only to be read."""
+        return self._publisher
+
+    @property
+    def ending(self) -> bool:
+        """Whether the run is coming to its end."""
+        return self._ending_s is not None
+
+    def panic(self, on: bool) -> None:
+        """Show nothing but the card, at once, until it is switched off."""
+        self._panic = on
+        if self._guard is not None:
+            self._guard.panic = on
+
+    def add_sink(self, factory: SinkFactory) -> Outlet:
+        """Open one more sink on a thread of its own; it takes what is published from now on. Returns at once."""
+        outlet = Outlet(factory, self._room, lossless=self._lossless)
+        with self._lock:
+            if self._ending_s is not None or self._all_published:
+                raise MailboxClosed
+            self._running += 1
+            outlet.thread = self._thread(
+                f"sink {len(self._outlets)}", partial(self._guarded, partial(self._sink, outlet, late=True))
+            )
+            self._outlets = [*self._outlets, outlet]
+        outlet.thread.start()
+        return outlet
+
+    def remove_sink(self, outlet: Outlet) -> None:
+        """Finish one sink while the others go on. Returns at once; its thread closes it."""
+        outlet.mailbox.close()
+
+    def hear(self, block: SoundBlock) -> None:
+        """Hand a block of sound to every sink that takes sound."""
+        for outlet in self._outlets:
+            sink = outlet.sink
+            if sink is None or outlet.error is not None or not isinstance(sink, TakesSound):
+                continue
+            try:
+                sink.hear(block)
+            except Exception as error:
+                self._lose(outlet, error)
+
+    def aside(self, name: str, work: Callable[[], None]) -> None:
+        """Do something beside the run, for example load a model; `work` keeps its errors to itself."""
+        self._thread(name, work).start()
 
     # --- rooms, each on its own thread ---
 
@@ -185,65 +261,95 @@ class Pipeline:
                 self._capture_times.add("capture", (time.monotonic() - began_s) * 1e3)
             put(frame)
             self._first_s = self._first_s or frame.captured_s
+            self._origin_s = self._origin_s or frame.captured_s - frame.pts_s
             self._frames_in += 1
 
     def _swap(self) -> None:
         try:
             with closing(self._swapper_factory()) as swapper:
-                info = self._known_info()
+                self._known_info()
                 self._provider = str(getattr(swapper, "provider", "unknown"))
-                badge = Badge() if self._badge else None
-                publisher = Publisher(swapper, self._guard_factory(info), badge, live=info.live)
-                self._publisher = publisher
+                swapping = self._swapping = Swapping(swapper)
                 self._opened()
+                put = self._to_guard.put_wait if self._lossless else self._to_guard.put
                 with suppress(MailboxClosed):
                     while True:
-                        frame = publisher.publish(self._to_swap.get())
-                        if frame is not None:
-                            self._hand_out(frame)
-                if self._lossless and self._ending_s is None:
-                    publisher.check_result()
+                        frame = self._to_swap.get()
+                        if self._is_late(frame):
+                            swapping.late += 1
+                        else:
+                            put(swapping.attempt(frame))
         except LiveswapError as error:
             self._fail(error, finish=True)
         finally:
+            self._to_guard.close()
+
+    def _publish(self) -> None:
+        try:
+            info = self._known_info()
+            self._guard = guard = self._guard_factory(info)
+            guard.panic = self._panic
+            publisher = self._publisher = Publisher(guard, Badge() if self._badge else None, live=info.live)
+            self._opened()
+            timeout_s = None if self._lossless else _TICK_S
+            with suppress(MailboxClosed):
+                while True:
+                    try:
+                        attempt = self._to_guard.get(timeout_s)
+                    except TimeoutError:
+                        frame = publisher.tick()
+                    else:
+                        late = self._is_late(attempt.frame)
+                        frame = publisher.refuse(attempt) if late else publisher.publish(attempt)
+                    if frame is not None:
+                        self._hand_out(frame)
+            if self._lossless and self._ending_s is None:
+                publisher.check_result()
+        except LiveswapError as error:
+            self._fail(error, finish=True)
+        finally:
+            with self._lock:
+                self._all_published = True
             for outlet in self._outlets:
                 outlet.mailbox.close()
 
+    def _is_late(self, frame: Frame) -> bool:
+        return self._cap_s is not None and time.monotonic() - frame.captured_s > self._cap_s
+
     def _hand_out(self, frame: Frame) -> None:
         for outlet in self._outlets:
-            if self._lossless:
-                outlet.mailbox.put_wait(frame)
-            else:
-                outlet.mailbox.put(frame)
+            with suppress(MailboxClosed):
+                if self._lossless:
+                    outlet.mailbox.put_wait(frame)
+                else:
+                    outlet.mailbox.put(frame)
 
-    def _sink(self, outlet: _Outlet) -> None:
-        sink = outlet.factory(self._known_info())
-        outlet.name = sink.name
+    def _sink(self, outlet: Outlet, *, late: bool = False) -> None:
         try:
-            self._opened()
-            while True:
-                frame = outlet.mailbox.get()
-                began_s = time.monotonic()
-                sink.send(frame)
-                self._last_s = now_s = time.monotonic()
-                outlet.send.add((now_s - began_s) * 1e3)
-                outlet.latency.add((now_s - frame.captured_s) * 1e3)
-                outlet.frames += 1
+            opened = (lambda: None) if late else self._opened
+            outlet.feed(self._known_info(), opened, self._keeps)
         except MailboxClosed:
-            if self._error is None:
-                sink.close()
-        finally:
-            # Neither does anything after close().
-            if isinstance(sink, Discarding) and outlet.frames and self._fruitless():
-                sink.discard()
-            else:
-                sink.abort()
+            raise
+        except Exception as error:
+            if not self._lose(outlet, error):
+                raise
 
     # --- what holds them together ---
 
-    def _fruitless(self) -> bool:
-        """Whether not one frame was swapped: what the sinks hold are cards, and nothing to keep."""
-        return self._publisher is None or self._publisher.fruitless
+    def _lose(self, outlet: Outlet, error: Exception) -> bool:
+        """Go on without a sink that broke. False when the run cannot: for a file, or when no other sink is left."""
+        with self._lock:
+            outlet.error = outlet.error or error
+            left = [each for each in self._outlets if each.error is None and not each.mailbox.closed]
+            going_on = not self._lossless and self._all_open.is_set() and self._ending_s is None and bool(left)
+        outlet.mailbox.close(discard=True)
+        if going_on:
+            _log.error("the sink %s is lost, the others go on: %s", outlet.name, error)
+        return going_on
+
+    def _keeps(self, results: bool) -> bool:
+        """Whether sinks may close in order; with `results`, whether one frame was swapped: nobody keeps cards."""
+        return not (self._publisher is None or self._publisher.fruitless) if results else self._error is None
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
@@ -268,6 +374,7 @@ class Pipeline:
         self._begin_end()
         self._to_swap.close(discard=not finish)
         if not finish:
+            self._to_guard.close(discard=True)
             for outlet in self._outlets:
                 outlet.mailbox.close(discard=True)
 
@@ -302,93 +409,69 @@ class Pipeline:
         if self._ending_s is None:
             return False
         waited_s = time.monotonic() - self._ending_s
-        _, swap, *sinks = (thread.is_alive() for thread in self._threads)
-        if not swap and not any(sinks) and waited_s > min(_SOURCE_GRACE_S, self._grace_s):
+        _, swap, guard = (thread.is_alive() for thread in self._threads)
+        sinks = [outlet for outlet in self._outlets if outlet.thread and outlet.thread.is_alive()]
+        if not (swap or guard or sinks) and waited_s > min(_SOURCE_GRACE_S, self._grace_s):
             _log.warning("the source did not stop in time and is left behind")
             self._gave_up = True
         elif waited_s > self._grace_s and swap:
+            self._to_guard.close()
             for outlet in self._outlets:
                 outlet.mailbox.close()  # let the sinks finish what they have
-            if not any(sinks) or waited_s > 2 * self._grace_s:
+            if not sinks or waited_s > 2 * self._grace_s:
                 self._gave_up = True
                 self._fail(
                     LiveswapError(f"the swap did not stop within {waited_s:.0f} s; check the engine and its device")
                 )
         elif waited_s > 4 * self._grace_s:
-            stuck = ", ".join(outlet.name for outlet, alive in zip(self._outlets, sinks, strict=True) if alive)
+            stuck = ", ".join(outlet.name for outlet in sinks)
             self._gave_up = True
             self._fail(LiveswapError(f"{stuck} did not finish within {waited_s:.0f} s; check the disk or the device"))
         return self._gave_up
 
-    def _progress(self, speed: _Speed) -> Progress:
-        total = self._info.frames if self._info is not None else None
-        done, state = (self._publisher.frames, self._publisher.state) if self._publisher else (0, "opening")
-        return Progress(done, total, speed.update(done), state)
+    def _progress(self, accounts: Accounts) -> Progress:
+        return accounts.progress(self._info, self._swapping, self._publisher, self._boxes(), self._outlets)
+
+    def _boxes(self) -> dict[str, Mailbox[Any]]:
+        return {"swap": self._to_swap, "guard": self._to_guard}
 
     def _report(self) -> RunReport:
-        outlets, info = self._outlets, self._info
-        latency = Durations()
-        published = self._publisher
-        stages = self._capture_times.summary() | (published.times.summary() if published else {})
-        sinks: dict[str, int] = {}
-        dropped = {"swap": self._to_swap.dropped}
-        for number, outlet in enumerate(outlets, 1):
-            name = outlet.name if outlet.name not in sinks else f"{outlet.name} {number}"
-            latency.add_all(outlet.latency)
-            stages[f"send {name}"] = outlet.send.summary()
-            sinks[name], dropped[name] = outlet.frames, outlet.mailbox.dropped
-        frames_out, seconds = max(sinks.values()), max(self._last_s - self._first_s, 0.0)
-        source = {"name": info.name, "width": info.width, "height": info.height} if info else {}
-        return RunReport(
+        return add_up(
+            self._info,
+            self._capture_times,
+            self._swapping,
+            self._publisher,
+            self._boxes(),
+            self._outlets,
             frames_in=self._frames_in,
-            frames_out=frames_out,
-            dropped=dropped,
-            queue_max=max(box.most for box in (self._to_swap, *(outlet.mailbox for outlet in outlets))),
-            seconds=round(seconds, 3),
-            fps=round(frames_out / seconds, 2) if seconds else 0.0,
-            latency_ms=latency.summary(),
-            stages=stages,
-            states=dict(published.states) if published else {},
-            raw_face_frames=published.raw if published else 0,
-            failed_frames=published.failed if published else 0,
+            first_s=self._first_s,
             badge=self._badge,
             stopped=self._stopped,
-            source=source | ({"fps": round(float(info.fps), 3), "live": info.live} if info else {}),
-            sinks=sinks,
             provider=self._provider,
-            machine=machine.describe(),
         )
 
 
 def run_pipeline(
     source_factory: Callable[[], Source],
     swapper_factory: Callable[[], Swapper],
-    sink_factories: Sequence[Callable[[SourceInfo], Sink]],
+    sink_factories: Sequence[SinkFactory],
     *,
     guard_factory: Callable[[SourceInfo], Guard],
     lossless: bool,
     badge: bool = True,
+    latency_cap_ms: float | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
 ) -> RunReport:
     """Run from the first frame to the last and report; see Pipeline. Raises the first error of any room."""
     pipeline = Pipeline(
-        source_factory, swapper_factory, sink_factories, guard_factory=guard_factory, lossless=lossless, badge=badge
+        source_factory,
+        swapper_factory,
+        sink_factories,
+        guard_factory=guard_factory,
+        lossless=lossless,
+        badge=badge,
+        latency_cap_ms=latency_cap_ms,
     )
     pipeline.start()
     return pipeline.wait(on_progress, stop)
-
-
-class _Speed:
-    """Frames per second over the last two seconds."""
-
-    def __init__(self) -> None:
-        self._past: deque[tuple[float, int]] = deque()
-
-    def update(self, count: int) -> float:
-        now_s = time.monotonic()
-        self._past.append((now_s, count))
-        while len(self._past) > 2 and now_s - self._past[1][0] >= 2:
-            self._past.popleft()
-        then_s, then = self._past[0]
-        return (count - then) / (now_s - then_s) if now_s > then_s else 0.0

@@ -14,17 +14,21 @@ _LOWEST_MS = 1e-3
 _STEP = math.log(1.01)
 _BUCKETS = 2400
 """0.001 ms to 2e7 ms (six hours)."""
+_RECENT = 128
+"""So many durations are `recent`: four seconds at 30 a second."""
 
 
 class Durations:
     """Percentiles of any number of durations in fixed memory: a histogram whose buckets are 1 % wide.
 
-    Not thread-safe: one writer; read it when the writer has ended.
+    One writer; `recent` may be asked from any thread, everything else when the writer has ended.
     """
 
     def __init__(self) -> None:
         self._counts: NDArray[np.int64] = np.zeros(_BUCKETS, np.int64)
         self._longest_ms = 0.0
+        self._recent: NDArray[np.float64] = np.zeros(_RECENT)
+        self._added = 0
 
     def __len__(self) -> int:
         return int(self._counts.sum())
@@ -34,6 +38,16 @@ class Durations:
         bucket = math.log(max(duration_ms, _LOWEST_MS) / _LOWEST_MS) / _STEP
         self._counts[min(int(bucket), _BUCKETS - 1)] += 1
         self._longest_ms = max(self._longest_ms, duration_ms)
+        self._recent[self._added % _RECENT] = duration_ms
+        self._added += 1
+
+    def recent(self) -> tuple[float, float]:
+        """p50 and p95 of the last durations, in milliseconds; zeros when there were none."""
+        latest = np.sort(self._recent[: min(self._added, _RECENT)])
+        if not len(latest):
+            return 0.0, 0.0
+        median, high = (float(latest[math.ceil(share * len(latest)) - 1]) for share in (0.5, 0.95))
+        return median, high
 
     def add_all(self, other: Durations) -> None:
         """Count what another one counted."""
@@ -68,6 +82,10 @@ class StageTimes:
     def summary(self) -> dict[str, dict[str, float]]:
         """Percentiles in milliseconds by stage, in the order in which the stages were first seen."""
         return {stage: durations.summary() for stage, durations in self._stages.items()}
+
+    def recent(self) -> dict[str, tuple[float, float]]:
+        """p50 and p95 of the last durations of each stage, in milliseconds; may be asked from any thread."""
+        return {stage: durations.recent() for stage, durations in tuple(self._stages.items())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +144,10 @@ class RunReport:
     """Frames taken by each sink."""
     provider: str
     """What the engine really ran on."""
+    failed_sinks: dict[str, str] = field(default_factory=dict)
+    """Sinks that broke while others went on, with the sentence that says why."""
+    av_offset_ms: dict[str, float] = field(default_factory=dict)
+    """How far sound and picture lie apart at the end of each sink that took sound: positive, the sound came late."""
     machine: dict[str, Any] = field(default_factory=dict)
     """See realtime.machine."""
 

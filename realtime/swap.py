@@ -40,6 +40,7 @@ class Miss(StrEnum):
     """Why a frame was not swapped."""
 
     NO_FACE = "no face"
+    WRONG_PERSON = "the performer is not in view"
     NO_SHAPE = "the landmarks make no face"
     NOT_FINITE = "the model's answer is not finite"
     UNCOVERED = "the mask does not cover the face"
@@ -71,6 +72,8 @@ class SwapResult:
     """Why nothing was swapped, in a few words, see Miss; None when `swapped`."""
     stages_ms: dict[str, float] = field(default_factory=dict)
     """Milliseconds in detect, align, infer and blend, as far as the frame came."""
+    chosen: tuple[int, ...] = ()
+    """The track_id of every face that was swapped."""
 
 
 class FaceSwapper:

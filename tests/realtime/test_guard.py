@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from realtime.frame import Face, Frame, ImageU8
 from realtime.guard import Guard, OnMiss, State
 from realtime.standin import hide, slate
-from realtime.swap import SwapResult
+from realtime.swap import Miss, SwapResult
 from tests.fakes import SWAPPED, face, plain
 
 RECOGNISABLE = 0.15
@@ -158,50 +158,138 @@ def test_a_senseless_hold_time_is_refused(hold_ms: float) -> None:
         Guard(hold_ms=hold_ms)
 
 
+def test_live_silence_ends_in_the_card_and_only_a_new_frame_takes_it_down() -> None:
+    guard = Guard(OnMiss.HOLD, hold_ms=250, live=True)
+    for index in range(20):
+        guard.publish(hit(raw(index)), index / 30)
+    assert guard.tick(0.24) is None
+    publication = guard.tick(0.26)
+    assert publication is not None
+    assert publication.state is State.SLATE
+    assert guard.tick(5.0) is None
+    assert guard.publish(miss(raw(20)), 0.7).state is State.SLATE, "what was held before the card does not come back"
+    assert guard.publish(hit(raw(21)), 0.8).state is State.LIVE
+
+
+def test_silence_ends_a_hold_when_the_hold_would_have_ended() -> None:
+    guard = Guard(OnMiss.HOLD, hold_ms=250, live=True)
+    guard.publish(hit(raw()), 10.0)
+    assert guard.publish(miss(raw(1)), 10.2).state is State.HOLD
+    assert guard.tick(0.04) is None
+    publication = guard.tick(0.06)
+    assert publication is not None
+    assert publication.state is State.SLATE
+
+
+def test_a_slow_model_does_not_blink_between_its_frames() -> None:
+    guard = Guard(OnMiss.HOLD, hold_ms=100, live=True)
+    for index in range(8):
+        guard.publish(hit(raw(index)), index / 2)
+        assert guard.tick(0.5) is None
+
+
+def test_silence_before_the_first_swap_shows_nothing() -> None:
+    guard = Guard(live=True)
+    assert guard.tick(9.0) is None
+    guard.publish(miss(raw()), 0.0)
+    assert guard.tick(9.0) is None
+
+
+def test_panic_shows_the_card_at_once_and_until_it_ends() -> None:
+    guard = Guard(OnMiss.PASS, live=True)
+    guard.publish(hit(raw()), 0.0)
+    guard.panic = True
+    publication = guard.tick(0.0)
+    assert publication is not None
+    assert (publication.state, publication.raw) == (State.PANIC, False)
+    for each in (guard.publish(hit(raw(1)), 0.1), guard.publish(miss(raw(2)), 0.2), guard.fail(raw(3), 0.3)):
+        assert each.state is State.PANIC
+        assert each.image is not None
+        np.testing.assert_array_equal(each.image, slate(HEIGHT, WIDTH))
+    guard.panic = False
+    assert guard.publish(hit(raw(4)), 0.4).state is State.LIVE
+
+
+def test_after_a_panic_the_picture_from_before_it_is_not_held() -> None:
+    guard = Guard(OnMiss.HOLD, hold_ms=5000, live=True)
+    guard.publish(hit(raw()), 0.0)
+    guard.panic = True
+    guard.publish(miss(raw(1)), 0.1)
+    guard.panic = False
+    assert guard.publish(miss(raw(2)), 0.2).state is State.SLATE
+
+
+@pytest.mark.parametrize("reason", [Miss.NO_FACE, Miss.WRONG_PERSON])
+def test_when_the_performer_is_not_in_view_all_of_the_picture_is_blurred(reason: Miss) -> None:
+    bystander = face(8, 8, 24, 24)
+    publication = Guard(OnMiss.BLUR, live=False).publish(SwapResult(raw(), (bystander,), False, reason), 0.0)
+    assert publication.image is not None
+    assert detail(publication.image[40:, 60:]) < RECOGNISABLE * detail(portrait()[40:, 60:])
+
+
 EVENTS = st.lists(
     st.tuples(
-        st.sampled_from(["hit", "miss", "miss with face", "crash", "odd face"]),
+        st.sampled_from(
+            ["hit", "miss", "miss with face", "crash", "odd face", "wrong person", "silence", "panic", "calm", "resize"]
+        ),
         st.floats(-0.2, 0.6),  # seconds since the event before
         st.integers(0, 3),  # which raw picture
     ),
-    max_size=25,
+    max_size=40,
 )
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=300)
 @given(st.sampled_from([each for each in OnMiss if each is not OnMiss.PASS]), st.booleans(), st.floats(0, 2000), EVENTS)
 def test_whatever_happens_no_raw_picture_gets_out(
     on_miss: OnMiss, live: bool, hold_ms: float, events: list[tuple[str, float, int]]
 ) -> None:
     """Raw pictures are fine red and blue detail without green; swaps are green: each can be told from the other."""
     guard = Guard(on_miss, hold_ms, live=live)
-    now_s, last_hit_s = 100.0, None
+    now_s, last_hit_s, height = 100.0, None, HEIGHT
     for index, (event, step_s, seed) in enumerate(events):
         now_s += step_s
-        frame = raw(index, seed)
+        image = portrait(seed)[:height]
+        frame = Frame(image, index, now_s, now_s)
+        if event == "resize":
+            height = HEIGHT + 10 - height + 70  # 96 and 80 in turn
+            continue
+        if event in ("panic", "calm"):
+            guard.panic = event == "panic"
+            continue
+        if event == "silence":
+            silent = guard.tick(max(step_s, 0.0) * 4)
+            if silent is not None:
+                assert not silent.raw
+                assert silent.image is not None
+                np.testing.assert_array_equal(silent.image, slate(*silent.image.shape[:2]))
+            continue
         if event == "hit":
-            publication, last_hit_s = guard.publish(hit(frame, (face(*FACE_BOX),)), now_s), now_s
+            swapped = frame.with_image(plain(SWAPPED, height, WIDTH))
+            publication = guard.publish(SwapResult(swapped, (face(*FACE_BOX),), True), now_s)
+            last_hit_s = now_s
         elif event == "crash":
             publication = guard.fail(frame, now_s)
         else:
-            boxes = {"miss": (), "miss with face": (face(*FACE_BOX),), "odd face": (face(500, 500, 501, 700),)}
-            publication = guard.publish(miss(frame, boxes[event]), now_s)
+            boxes = {"miss": (), "odd face": (face(500, 500, 501, 700),)}.get(event, (face(*FACE_BOX),))
+            reason = Miss.WRONG_PERSON if event == "wrong person" else Miss.UNCOVERED
+            publication = guard.publish(SwapResult(frame, boxes, False, reason), now_s)
         assert not publication.raw
         assert guard.state is publication.state
-        image = publication.image
-        if image is None:
+        assert (publication.state is State.PANIC) is guard.panic
+        if publication.image is None:
             assert live
             assert last_hit_s is None
             continue
-        assert image.shape == frame.image.shape
+        assert publication.image.shape == frame.image.shape
         if publication.state is State.BLUR:
             left, top, right, bottom = map(int, FACE_BOX)
-            seen, original = image[top:bottom, left:right], frame.image[top:bottom, left:right]
+            seen, original = publication.image[top:bottom, left:right], frame.image[top:bottom, left:right]
             assert detail(seen) < RECOGNISABLE * detail(original)
         elif publication.state in (State.LIVE, State.HOLD):
-            assert (image == SWAPPED).all()
+            assert (publication.image == SWAPPED).all()
         else:
-            np.testing.assert_array_equal(image, slate(HEIGHT, WIDTH))
+            np.testing.assert_array_equal(publication.image, slate(*publication.image.shape[:2]))
         if publication.state is State.HOLD:
             assert last_hit_s is not None
             assert 0 <= now_s - last_hit_s <= hold_ms / 1000

@@ -4,10 +4,11 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,16 +16,18 @@ from hypothesis import strategies as st
 from realtime.errors import LiveswapError, SourceError
 from realtime.frame import Frame
 from realtime.guard import Guard, OnMiss
+from realtime.mailbox import MailboxClosed
 from realtime.pipeline import Pipeline, run_pipeline
-from realtime.publisher import MAX_FAILURES, Swapper
 from realtime.report import Progress, RunReport
 from realtime.sink import Sink
+from realtime.sound import SoundBlock
 from realtime.source import Source, SourceInfo
 from realtime.swap import SwapResult
+from realtime.swapping import MAX_FAILURES, Swapper
 from realtime.video_file import VideoFile
 from realtime.video_writer import VideoWriter
 from tests.clips import look, write_clip
-from tests.fakes import RAW, SWAPPED, FakeSink, FakeSource, FakeSwapper, Fault
+from tests.fakes import RAW, SWAPPED, FakeSink, FakeSource, FakeSwapper, Fault, frame
 
 PATIENCE_S = 20.0
 """A run that has not ended after this long hangs: the runs here take well under a second, even on a busy machine."""
@@ -182,12 +185,16 @@ def test_no_frame_is_taken_before_every_room_is_open() -> None:
     assert rooms.sinks[0].frames[0].captured_s >= opened_s[0]
 
 
+ERRORS = [(room, at) for room in ("source", "sink") for at in ("open", "close", 0, 5)]
+ERRORS += [("swapper", "open"), ("swapper", "close")]
+
+
 @pytest.mark.parametrize(
-    ("room", "fail_at"),
-    [(room, at) for room in ("source", "sink") for at in ("open", "close", 0, 5)]
-    + [("swapper", "open"), ("swapper", "close")],
+    ("room", "fail_at", "lossless"),
+    # Live, another sink goes on when one breaks on the way: see the test of that.
+    [(*each, True) for each in ERRORS]
+    + [(room, at, False) for room, at in ERRORS if room != "sink" or isinstance(at, str)],
 )
-@pytest.mark.parametrize("lossless", [True, False])
 def test_an_error_in_any_room_ends_everything_and_is_raised(room: str, fail_at: str | int, lossless: bool) -> None:
     rooms = Rooms(
         lambda: FakeSource(20, fail_at if room == "source" else None),
@@ -554,3 +561,145 @@ def test_a_single_swap_is_worth_keeping(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="is damaged after"):
         run_video(source, tmp_path / "out.mp4", lambda: FakeSwapper(misses=frozenset(range(1, 90))))
     assert (tmp_path / "out.partial.mp4").exists()
+
+
+def test_live_a_sink_that_breaks_is_named_in_the_report_while_the_other_gets_every_picture() -> None:
+    rooms = Rooms(
+        lambda: FakeSource(30, delay_s=0.005, live=True), FakeSwapper, [FakeSink, lambda: FakeSink(fail_at=5)]
+    )
+    report = rooms.run(lossless=False)
+    good, broken = sorted(rooms.sinks, key=lambda sink: sink.fail_at is not None)
+    assert good.ended == "closed"
+    assert broken.ended == "aborted"
+    assert good.frames[-1].index > broken.frames[-1].index
+    assert report.failed_sinks == {"fake 2": "FakeSink failed at 5"}
+
+
+def test_live_the_last_sink_that_breaks_ends_the_run() -> None:
+    rooms = Rooms(
+        lambda: FakeSource(200, delay_s=0.005, live=True),
+        FakeSwapper,
+        [lambda: FakeSink(fail_at=3), lambda: FakeSink(fail_at=9)],
+    )
+    with pytest.raises(Fault, match="FakeSink failed at 9"):
+        rooms.run(lossless=False)
+    assert [sink.ended for sink in rooms.sinks] == ["aborted", "aborted"]
+
+
+class Watched(FakeSink):
+    """Wants its last picture again every 10 ms, and listens."""
+
+    repeat_s = 0.01
+    av_offset_ms = 3.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.repeats = 0
+        self.heard: list[SoundBlock] = []
+
+    def repeat(self) -> None:
+        self.repeats += 1
+
+    def hear(self, block: SoundBlock) -> None:
+        self.heard.append(block)
+
+
+class Stalling(FakeSource):
+    """Delivers five frames, blocks for a while, delivers five more."""
+
+    stall_s = 0.9
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in range(10):
+            time.sleep(self.stall_s if index == 5 else 0.01)
+            yield frame(index)
+
+
+def states_seen(sink: FakeSink) -> list[bool]:
+    """Whether each picture that a sink got is a swap."""
+    return [bool((each.image == SWAPPED).all()) for each in sink.frames]
+
+
+def test_live_a_source_that_stalls_leaves_the_card_on_the_screen_and_comes_back() -> None:
+    rooms = Rooms(lambda: Stalling(10, live=True), FakeSwapper, [Watched])
+    report = rooms.run(lossless=False)
+    (sink,) = rooms.sinks
+    assert isinstance(sink, Watched)
+    seen = states_seen(sink)
+    card = seen.index(False)
+    assert all(seen[:card])
+    assert sum(not each for each in seen) == 1
+    assert seen[-1]
+    assert report.states["slate"] == 1
+    assert sink.repeats > 20
+
+
+def test_live_a_swap_that_is_stuck_does_not_keep_the_last_face_on_the_screen() -> None:
+    class Stuck(FakeSwapper):
+        def swap(self, frame: Frame) -> SwapResult:
+            if frame.index == 8:
+                time.sleep(0.9)
+            return super().swap(frame)
+
+    rooms = Rooms(lambda: FakeSource(40, delay_s=0.03, live=True), Stuck, [FakeSink])
+    report = rooms.run(lossless=False)
+    seen = states_seen(rooms.sinks[0])
+    assert report.states["slate"] == 1
+    assert not all(seen)
+    assert seen[-1]
+    indices = [each.index for each in rooms.sinks[0].frames]
+    assert indices == sorted(indices)
+
+
+def test_live_frames_beyond_the_latency_cap_are_dropped_not_shown_late() -> None:
+    rooms = Rooms(lambda: FakeSource(12, delay_s=0.01, live=True), lambda: FakeSwapper(delay_s=0.06), [FakeSink])
+    pipeline = Pipeline(
+        rooms.source,
+        rooms.swapper,
+        rooms.sink_factories(),
+        guard_factory=lambda info: Guard(live=info.live),
+        lossless=False,
+        latency_cap_ms=40,
+    )
+    pipeline.start()
+    report = pipeline.wait()
+    assert report.dropped["late"] > 0
+    assert rooms.sinks[0].frames == []
+
+
+def test_panic_puts_up_the_card_until_it_ends() -> None:
+    rooms = Rooms(lambda: FakeSource(60, delay_s=0.01, live=True), FakeSwapper, [FakeSink])
+    pipeline = rooms.pipeline(lossless=False)
+    pipeline.start()
+    time.sleep(0.15)
+    pipeline.panic(True)
+    time.sleep(0.15)
+    pipeline.panic(False)
+    report = pipeline.wait()
+    seen = states_seen(rooms.sinks[0])
+    first, last = seen.index(False), len(seen) - 1 - seen[::-1].index(False)
+    assert not any(seen[first : last + 1])
+    assert seen[0]
+    assert seen[-1]
+    assert report.states["panic"] >= last - first + 1, "newest wins: a sink may miss some"
+
+
+def test_sinks_come_and_go_while_it_runs_and_hear_what_is_said() -> None:
+    rooms = Rooms(lambda: FakeSource(100, delay_s=0.005, live=True), FakeSwapper, [FakeSink])
+    pipeline = rooms.pipeline(lossless=False)
+    pipeline.start()
+    time.sleep(0.1)
+    guest = Watched()
+    outlet = pipeline.add_sink(lambda _: guest)
+    time.sleep(0.1)
+    block = SoundBlock(np.zeros((480, 1), np.float32), 48_000, 0.0)
+    pipeline.hear(block)
+    pipeline.remove_sink(outlet)
+    report = pipeline.wait()
+    assert guest.ended == "closed"
+    assert guest.heard == [block]
+    assert 0 < len(guest.frames) < len(rooms.sinks[0].frames)
+    assert guest.frames[-1].index < rooms.sinks[0].frames[-1].index
+    assert report.av_offset_ms == {"fake 2": 3.0}
+    with pytest.raises(MailboxClosed):
+        pipeline.add_sink(lambda _: Watched())
