@@ -51,7 +51,7 @@ UNEVEN = 0.4, 1.6
 JITTER_PERIODS, STEADY_PERIODS = 0.9, 0.05
 """Range in which a capture lies around its place in the row: gaps of 0.1 to 1.9 periods when uneven."""
 MOST_WAITING_PERIODS = 2.0
-_WARM_UP_S = 1.0
+_WARM_UP_PERIODS = 30
 _TAIL_PERIODS = 12
 """The camera goes on for so long after the last frame that is measured: the end of a run is no overload."""
 
@@ -67,7 +67,7 @@ class Case:
 
     def captures_s(self, seconds: float, period_s: float) -> list[float]:
         """When the camera has each picture, seconds from its start."""
-        count = round((_WARM_UP_S + seconds) / period_s) + _TAIL_PERIODS
+        count = _WARM_UP_PERIODS + round(seconds / period_s) + _TAIL_PERIODS
         spread = JITTER_PERIODS if self.uneven_capture else STEADY_PERIODS
         jitter = np.random.default_rng(1).uniform(-0.5, 0.5, count) * spread
         return [float(each) for each in (np.arange(1, count + 1) + jitter) * period_s]
@@ -183,7 +183,7 @@ def run_case(
         lossless=False,
     )
     took_s = (swappers[0] if case.slow == "swap" else watch).took_s
-    measured = _measured(captures_s, period_s)
+    measured = range(_WARM_UP_PERIODS, len(captures_s) - _TAIL_PERIODS)
     shown = [Shown(index, captured, now, took_s.get(index, 0.0)) for index, captured, now in watch.seen]
     return [each for each in shown if each.index in measured], report
 
@@ -201,12 +201,8 @@ def simulations(case: Case, seconds: float, period_s: float) -> dict[str, list[S
         "facefusion, one model run at a time": queue_rules.unbounded_pool(captures_s, services_s, at_once=1),
         "facefusion, eight at a time": queue_rules.unbounded_pool(captures_s, services_s),
     }
-    measured = _measured(captures_s, period_s)
+    measured = range(_WARM_UP_PERIODS, len(captures_s) - _TAIL_PERIODS)
     return {name: [each for each in shown if each.index in measured] for name, shown in rules.items()}
-
-
-def _measured(captures_s: Sequence[float], period_s: float) -> range:
-    return range(round(_WARM_UP_S / period_s), len(captures_s) - _TAIL_PERIODS)
 
 
 def broken_limits(case: Case, figures: dict[str, Any]) -> list[str]:

@@ -13,8 +13,8 @@ from benchmarks.queue_rules import Shown
 from tests.fakes import FakeSwapper, plain
 
 CAMERA_S = [index / 30 for index in range(600)]
-PERIOD_S = 0.02
-SHORT_S = 1.0
+PERIOD_S = 0.015
+SHORT_S = 0.5
 
 
 def test_one_slot_delays_a_frame_by_less_than_one_period_beyond_the_service() -> None:
@@ -115,7 +115,7 @@ def test_a_broken_limit_is_a_sentence() -> None:
 
 def test_the_report_has_the_headline_and_the_plot_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    report, curves = overload([plain()], FakeSwapper, seconds=2.5, period_s=PERIOD_S, cases=CASES[:1])
+    report, curves = overload([plain()], FakeSwapper, seconds=1.0, period_s=PERIOD_S, cases=CASES[:1])
     assert report["reordered"] == 0
     assert report["queue_max"] == 1
     assert report["service_periods"] >= 3.0
