@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,3 +31,17 @@ class SoundBlock:
     def seconds(self) -> float:
         """How long it lasts."""
         return len(self.samples) / self.rate
+
+
+@runtime_checkable
+class Sounding(Protocol):
+    """A source whose sound comes with its frames."""
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether there is any sound to listen to."""
+        ...
+
+    def listen(self, hear: Callable[[SoundBlock], None]) -> None:
+        """Call `hear` with each block of sound, on the thread that reads the frames; say so before reading them."""
+        ...
