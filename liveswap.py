@@ -14,7 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -187,19 +187,52 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--exporter", metavar="TEXT", help="who makes the file")
 
     run = command("run", _run, "swap the face in a video or a stream")
-    run.add_argument("--model", type=_path, metavar="NAME.dfm")
-    run.add_argument("--source", type=_text, metavar="SRC", help="a video file, or pattern (a rendered performer)")
     run.add_argument(
-        "--sink", type=_text, action="append", dest="sinks", metavar="SINK", help="a video file or null; repeatable"
+        "--model",
+        type=_path,
+        action="append",
+        dest="models",
+        metavar="NAME.dfm",
+        help="repeatable: the first runs, a key changes to the others",
+    )
+    run.add_argument(
+        "--source",
+        type=_text,
+        metavar="SRC",
+        help="a video file or a folder of pictures; 0 or camera:NAME; rtsp://, http://, udp://, srt:// or rtmp://; "
+        "screen; replay:DIR; pattern (a rendered performer)",
+    )
+    run.add_argument(
+        "--sink",
+        type=_text,
+        action="append",
+        dest="sinks",
+        metavar="SINK",
+        help="preview, camera (virtual), a video file, udp://, srt:// or rtmp://, null; repeatable",
     )
     run.add_argument("--config", type=_path, metavar="FILE.toml", help="settings; flags win over it")
+    run.add_argument("--size", type=_size, metavar="WxH", help="ask the camera for this size")
+    run.add_argument("--fps", type=_positive, metavar="N", help="ask the camera for this rate; rate of pictures, screen")
+    run.add_argument("--seek", type=_number, dest="seek_s", metavar="S", help="begin so many seconds into the file")
+    run.add_argument("--loop", action="store_true", default=None, help="begin the file again at its end")
+    run.add_argument("--mirror", action="store_true", default=None, help="exchange right and left")
+    run.add_argument(
+        "--microphone", type=_text, nargs="?", const="default", metavar="NAME", help="its sound goes into live outputs"
+    )
+    run.add_argument("--face", type=_face, metavar="WHO", help="lock (the default), largest, leftmost, all, or 1, 2, ...")
+    run.add_argument("--bystanders", choices=("show", "blur"), help="what becomes of everybody else's face")
     run.add_argument(
         "--on-miss", choices=("hold", "blur", "slate", "pass"), help="what to show when a frame was not swapped"
     )
     run.add_argument("--hold-ms", type=_number, metavar="MS", help="how long the last swap stands in")
+    run.add_argument("--latency-cap-ms", type=_positive, metavar="MS", help="live: drop frames that are older than this")
     run.add_argument(
         "--no-badge", dest="badge", action="store_false", default=None, help="leave out the AI mark; it is logged"
     )
+    run.add_argument("--record-input", type=_path, metavar="DIR", help="keep the frames as they come in, to replay them")
+    run.add_argument("--keep", type=_path, metavar="DIR", help="where stills and recordings go; default: here")
+    run.add_argument("--presets", type=_path, metavar="FILE.toml", help="named settings; default: your own")
+    run.add_argument("--preset", type=_text, metavar="NAME", help="begin with these named settings")
     run.add_argument("--morph", type=_number, metavar="0..1", help="for models that take it")
     run.add_argument("--coverage", type=_positive, metavar="C", help="overrides how much of a head the model sees")
     run.add_argument("--offset-x", type=_number, metavar="X", help="overrides the model's crop offset")
@@ -208,11 +241,25 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--colour-strength", type=_number, metavar="0..1")
     run.add_argument("--erode", type=_number, metavar="F", help="shrink the mask, in sides of the crop")
     run.add_argument("--feather", type=_number, metavar="F", help="width of the soft edge, in sides of the crop")
+    run.add_argument("--sharpen", type=_number, metavar="0..1", help="sharpen the painted face")
     run.add_argument("--opacity", type=_number, metavar="0.5..1")
     run.add_argument("--scale", type=_positive, metavar="F", help="show the face larger or smaller; default: 1")
     run.add_argument("--shift-x", type=_number, metavar="F", help="move the face right, in sides of the crop")
     run.add_argument("--shift-y", type=_number, metavar="F", help="move the face down, in sides of the crop")
     run.add_argument("--threads", type=_count, metavar="N", help="processor threads of the engine")
+
+    bench = command("bench", _bench, "measure speed and latency on this machine")
+    bench.add_argument("--model", type=_path, metavar="NAME.dfm", help="default: the demo model")
+    bench.add_argument("--source", type=_path, metavar="VIDEO", help="default: a rendered performer")
+    bench.add_argument("--modes", type=_text, default="A,B", metavar="A,B", help="A serial, B threaded; default: both")
+    bench.add_argument("--seconds", type=_positive, default=10.0, metavar="N", help="per mode; default: 10")
+    bench.add_argument("--threads", type=_count, metavar="N", help="processor threads of the engine")
+    bench.add_argument(
+        "--compare", type=_path, nargs=2, metavar=("A.json", "B.json"), help="print how B does against A, and end"
+    )
+
+    command("devices", _devices, "list cameras and microphones")
+    command("doctor", _doctor, "tell what works on this machine and what to install")
     return parser
 
 
@@ -248,6 +295,17 @@ def _count(text: str) -> int:
     if value != int(value):
         raise argparse.ArgumentTypeError(f"{text} is not a whole number")
     return int(value)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, by, height = text.lower().partition("x")
+    if not (by and width.isdigit() and height.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write for example 1280x720")
+    return int(width), int(height)
+
+
+def _face(text: str) -> str | int:
+    return _count(text) if text.isdigit() else text
 
 
 def _check_json(path: Path) -> None:
@@ -387,70 +445,103 @@ def _export(args: argparse.Namespace, screen: Screen) -> int:
 
 
 def _run(args: argparse.Namespace, screen: Screen) -> int:
-    from realtime.capture import open_source
-    from realtime.detect import FaceFinder
-    from realtime.dfm import read_dfm
-    from realtime.guard import Guard, OnMiss
-    from realtime.infer import open_engine
-    from realtime.pipeline import run_pipeline
-    from realtime.sinks import check_sink, open_sink
-    from realtime.swap import FaceSwapper
+    from realtime.live import Live
+    from realtime.sinks import check_sink
 
     config = _live_config(args)
     for spec in config.sinks:
         check_sink(spec)
-    files = [os.path.realpath(spec) for spec in config.sinks if spec != "null"]
-    if len(set(files)) < len(files):
-        raise UsageError("two sinks are the same file; give every --sink a name of its own")
-    model = read_dfm(config.model)
-    geometry = _geometry(model, config, args)
-    live = config.source.partition(":")[0] == "pattern"
-
-    def swapper() -> FaceSwapper:
-        engine = open_engine(config.model, threads=config.threads)
-        return FaceSwapper(
-            FaceFinder(),
-            engine,
-            blend=config.blend,
-            morph=config.morph,
-            smooth=config.smooth,
-            geometry=geometry,
-            live=live,
-        )
-
+    _refuse_twice(config.sinks)
     with _stop_on_sigterm() as stop, screen.progress("run") as meter:
+        live = Live(config, geometry=lambda model: _geometry(model, config, args), stop=stop)
         card_shown = False
 
         def show(now: Progress) -> None:
             nonlocal card_shown
             if now.done and not card_shown:  # everything is open and the first frame is through
                 card_shown = True
-                _show_card(model, screen)
+                _show_card(live.model, screen)
             meter.update(now.done, now.total, f"{now.done} frames, {now.fps:.1f} fps, {now.state}")
 
-        report = run_pipeline(
-            lambda: open_source(config.source),
-            swapper,
-            [functools.partial(open_sink, spec) for spec in config.sinks],
-            guard_factory=lambda info: Guard(OnMiss(config.on_miss), config.hold_ms, live=info.live),
-            lossless=not live,
-            badge=config.badge,
-            on_progress=show,
-            stop=stop,
-        )
+        report = live.run(show)
     screen.say(_summary(report))
     _write_json(args, report.to_dict())
-    return STOPPED if report.stopped and not live else 0
+    for name, sentence in report.failed_sinks.items():
+        screen.warn(f"the sink {name} was lost on the way: {sentence}")
+    if report.failed_sinks:
+        return 1
+    return STOPPED if report.stopped and not live.live else 0
+
+
+def _refuse_twice(sinks: Sequence[str]) -> None:
+    same = [spec if spec in ("preview", "camera") or "://" in spec else os.path.realpath(spec) for spec in sinks]
+    same = [name for name, spec in zip(same, sinks, strict=True) if spec != "null"]
+    if len(set(same)) < len(same):
+        raise UsageError("two sinks are the same; give every --sink a name of its own")
+
+
+def _bench(args: argparse.Namespace, screen: Screen) -> int:
+    from realtime import bench
+
+    if args.compare:
+        rows = bench.compare(*(bench.read_result(path) for path in args.compare))
+        screen.say("\n".join(bench.comparison_lines(rows)))
+        _write_json(args, {"rows": rows})
+        return 0
+    modes = tuple(mode.strip().upper() for mode in args.modes.split(","))
+    with screen.progress("bench") as meter:
+
+        def show(done: float, total: float, note: str) -> None:
+            meter.update(done, total, note)
+
+        result = bench.run_bench(
+            args.model, source=args.source, modes=modes, seconds=args.seconds, threads=args.threads, on_progress=show
+        )
+    screen.say("\n".join(bench.lines(result)))
+    _write_json(args, result)
+    return 0
+
+
+def _devices(args: argparse.Namespace, screen: Screen) -> int:
+    from realtime.devices import list_cameras, list_microphones
+
+    cameras, microphones = list_cameras(), list_microphones()
+    screen.say("cameras:" if cameras else "no camera was found")
+    for camera in cameras:
+        screen.say(f"  {camera.index}  {camera.name}" + ("  (virtual)" if camera.virtual else ""))
+    screen.say("microphones:" if microphones else "no microphone was found")
+    for microphone in microphones:
+        screen.say(f"  {microphone.name}")
+    _write_json(
+        args,
+        {"cameras": [asdict(each) for each in cameras], "microphones": [asdict(each) for each in microphones]},
+    )
+    return 0
+
+
+def _doctor(args: argparse.Namespace, screen: Screen) -> int:
+    from realtime.doctor import examine
+
+    report = examine()
+    screen.say("\n".join(report.lines()))
+    _write_json(args, report.to_dict())
+    return 0 if report.ok else 1
 
 
 def _live_config(args: argparse.Namespace) -> LiveConfig:
     """Defaults, then --config, then the flags."""
     from realtime.config import load_config
 
-    flags = _given(args, "model", "source", "sinks", "on_miss", "hold_ms", "badge", "morph", "coverage", "threads")
+    names = ("source", "sinks", "size", "fps", "seek_s", "loop", "mirror", "microphone", "face", "bystanders")
+    names += ("on_miss", "hold_ms", "latency_cap_ms", "badge", "record_input", "keep", "presets", "preset")
+    names += ("morph", "coverage", "threads")
+    flags = _given(args, *names)
+    if args.models:
+        flags["model"], *more = args.models
+        flags["more_models"] = tuple(more)
     config = load_config(args.config, flags)
     try:
-        names = ("colour", "colour_strength", "erode", "feather", "opacity", "scale", "shift_x", "shift_y")
+        names = ("colour", "colour_strength", "erode", "feather", "sharpen", "opacity", "scale", "shift_x", "shift_y")
         blend = replace(config.blend, **_given(args, *names))
     except ValueError as error:
         raise UsageError(f"{error}; see liveswap run --help") from error
@@ -487,10 +578,11 @@ def _printable(value: object) -> str:
 
 def _summary(report: RunReport) -> str:
     dropped = sum(report.dropped.values())
+    sound = "".join(f"; {name}: sound {ms:+.0f} ms against the picture" for name, ms in report.av_offset_ms.items())
     latency = f"latency p95 {report.latency_ms['p95']:.0f} ms" if report.latency_ms else "no latency"
     return (
         f"{report.frames_out} of {report.frames_in} frames, {report.states.get('live', 0)} swapped, "
-        f"{report.fps:.1f} fps, {latency}, {dropped} dropped, {report.raw_face_frames} raw"
+        f"{report.fps:.1f} fps, {latency}, {dropped} dropped, {report.raw_face_frames} raw{sound}"
     )
 
 

@@ -3,8 +3,9 @@
 The TOML file has the names of the fields below, and a table for the blend:
 
     model = "ada.dfm"
-    source = "call.mp4"
-    sinks = ["swapped.mp4"]
+    source = "0"
+    size = [1280, 720]
+    sinks = ["preview", "camera"]
 
     [blend]
     feather = 0.05
@@ -26,6 +27,8 @@ from realtime.guard import MAX_HOLD_MS
 from realtime.infer import DEFAULT_MORPH
 
 MissPolicy = Literal["hold", "blur", "slate", "pass"]
+FacePolicy = Literal["lock", "largest", "leftmost", "all"] | int
+Bystanders = Literal["show", "blur"]
 MAX_TOML_BYTES = 2**20
 
 
@@ -36,13 +39,33 @@ class LiveConfig:
     model: Path
     """The .dfm file."""
     source: str = "pattern"
-    """Where frames come from: a path or `pattern`."""
+    """Where frames come from, see realtime.capture.open_source."""
+    size: tuple[int, int] | None = None
+    """Width and height to ask a camera for, pixels."""
+    fps: float | None = None
+    """The rate to ask a camera for, or to show a folder of pictures or a screen at."""
+    seek_s: float = 0.0
+    """Where in a video file to begin, seconds."""
+    loop: bool = False
+    """Whether a video file starts anew at its end."""
+    mirror: bool = False
+    """Whether right and left are exchanged."""
     sinks: tuple[str, ...] = ("null",)
-    """Where frames go: paths or `null`."""
+    """Where frames go, see realtime.sinks.open_sink; `preview` is a window."""
+    microphone: str | None = None
+    """The microphone whose sound goes into live outputs: part of its name, or `default`."""
+    more_models: tuple[Path, ...] = ()
+    """Further models, to change to while it runs."""
+    face: FacePolicy = "lock"
+    """Who is swapped: the one confirmed first, largest, leftmost, all, or the N-th from the left."""
+    bystanders: Bystanders = "show"
+    """What becomes of everybody else's face."""
     on_miss: MissPolicy = "hold"
     """What is published when no swap is at hand; pass publishes the performer's own face."""
     hold_ms: float = 250.0
     """How long the last swap stands in, milliseconds."""
+    latency_cap_ms: float | None = None
+    """Live, frames older than this are dropped."""
     morph: float = DEFAULT_MORPH
     """[0, 1]: how much of the identity, for models that take it."""
     coverage: float | None = None
@@ -55,12 +78,39 @@ class LiveConfig:
     """Whether every picture carries the AI mark."""
     smooth: bool = True
     """Whether crop and colour are smoothed over time."""
+    record_input: Path | None = None
+    """A folder for the frames as they came in, to replay them: it shows the raw face."""
+    keep: Path = Path()
+    """Where stills and recordings go that are asked for while it runs."""
+    presets: Path | None = None
+    """The file of named settings; None: the user's own."""
+    preset: str | None = None
+    """The named settings to begin with."""
     blend: BlendSettings = field(default_factory=BlendSettings)
     """How the face is put into the frame."""
 
     def __post_init__(self) -> None:
         _check("model", self.model, isinstance(self.model, Path), "a path")
-        _check("source", self.source, isinstance(self.source, str) and self.source != "", "a path or pattern")
+        _check("source", self.source, isinstance(self.source, str) and self.source != "", "a path, a camera, a URL")
+        size = isinstance(self.size, tuple) and len(self.size) == 2 and all(_within(v, 16, 16384) for v in self.size)
+        _check("size", self.size, self.size is None or size, "width and height in [16, 16384]")
+        _check("fps", self.fps, self.fps is None or _within(self.fps, 0.1, 1000), "in [0.1, 1000]")
+        _check("seek_s", self.seek_s, _within(self.seek_s, 0, 1e6), "seconds in [0, 1000000]")
+        named = isinstance(self.face, int) and _within(self.face, 1, 100)
+        policies = get_args(get_args(FacePolicy)[0])
+        _check("face", self.face, self.face in policies or named, f"{', '.join(policies)} or a number from 1")
+        _check("bystanders", self.bystanders, self.bystanders in get_args(Bystanders), "show or blur")
+        cap = self.latency_cap_ms
+        _check("latency_cap_ms", cap, cap is None or _within(cap, 1, 60_000), "milliseconds in [1, 60000]")
+        models = isinstance(self.more_models, tuple) and all(isinstance(each, Path) for each in self.more_models)
+        _check("more_models", self.more_models, models, "a list of paths")
+        for name in ("microphone", "preset"):
+            value = getattr(self, name)
+            _check(name, value, value is None or (isinstance(value, str) and value != ""), "a name")
+        for name in ("record_input", "presets"):
+            value = getattr(self, name)
+            _check(name, value, value is None or isinstance(value, Path), "a path")
+        _check("keep", self.keep, isinstance(self.keep, Path), "a path")
         texts = isinstance(self.sinks, tuple) and all(isinstance(each, str) and each for each in self.sinks)
         _check("sinks", self.sinks, texts and len(self.sinks) > 0, "a list of at least one path or null")
         _check("on_miss", self.on_miss, self.on_miss in get_args(MissPolicy), "hold, blur, slate or pass")
@@ -71,7 +121,7 @@ class LiveConfig:
         _check("offset", self.offset, self.offset is None or pair, "two numbers in [-4, 4]")
         whole = isinstance(self.threads, int) and _within(self.threads, 1, 256)
         _check("threads", self.threads, self.threads is None or whole, "a whole number in [1, 256]")
-        for name in ("badge", "smooth"):
+        for name in ("badge", "smooth", "loop", "mirror"):
             _check(name, getattr(self, name), isinstance(getattr(self, name), bool), "true or false")
         _check("blend", self.blend, isinstance(self.blend, BlendSettings), "a table of settings")
 
@@ -91,11 +141,15 @@ def load_config(toml: Path | None = None, flags: Mapping[str, Any] | None = None
     _refuse_unknown(blend, {each.name for each in fields(BlendSettings)}, f"the table [blend] of {where}")
     if "model" not in values:
         raise UsageError("no model was given; add --model NAME.dfm")
-    if isinstance(values["model"], str):
-        values["model"] = Path(values["model"])
-    for name in ("sinks", "offset"):
+    for name in ("model", "record_input", "keep", "presets"):
+        if isinstance(values.get(name), str) and values[name]:
+            values[name] = Path(values[name])
+    for name in ("sinks", "offset", "size", "more_models"):
         if isinstance(values.get(name), list):
             values[name] = tuple(values[name])
+    if isinstance(values.get("more_models"), tuple):
+        models = values["more_models"]
+        values["more_models"] = tuple(Path(each) if isinstance(each, str) and each else each for each in models)
     try:
         return LiveConfig(**values, blend=BlendSettings(**blend))
     except ValueError as error:

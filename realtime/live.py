@@ -1,0 +1,247 @@
+"""Runs what a LiveConfig asks for. LiveConfig in, RunReport out: opens the rooms and puts them together."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from realtime.align import CropGeometry
+from realtime.capture import SourceOptions, is_live, open_source
+from realtime.config import LiveConfig
+from realtime.controls import Knobs
+from realtime.desk import Desk
+from realtime.detect import FaceFinder
+from realtime.dfm import Dfm, read_dfm
+from realtime.errors import LiveswapError, UsageError
+from realtime.guard import Guard, OnMiss
+from realtime.infer import OnnxEngine, open_engine
+from realtime.keyboard import Keyboard
+from realtime.live_swapper import Change, LiveSwapper
+from realtime.microphone import Microphone
+from realtime.pace import PacedSource
+from realtime.pipeline import Pipeline, SinkFactory
+from realtime.presets import default_path, load_presets
+from realtime.recorder import InputRecorder
+from realtime.replay import ReplaySource
+from realtime.report import Progress, RunReport
+from realtime.sink import Sink
+from realtime.sinks import open_sink
+from realtime.sound import Sounding
+from realtime.source import Source, SourceInfo
+from realtime.swap import FaceSwapper
+from realtime.video_writer import VideoWriter
+
+if TYPE_CHECKING:
+    from realtime.preview import Preview
+
+_log = logging.getLogger(__name__)
+
+_FACES = 4
+"""Faces that are followed, where more than the performer's counts."""
+_WINDOW_S, _TERMINAL_S = 1 / 60, 0.1
+"""How often a window, or only the terminal, is looked after."""
+
+
+class Live:
+    """One run, with its controls. Made, run and ended on the main thread."""
+
+    def __init__(
+        self, config: LiveConfig, *, geometry: Callable[[Dfm], CropGeometry], stop: threading.Event | None = None
+    ) -> None:
+        """`geometry`: what a model sees of a head, by the user's wish. Raises UsageError, ModelError."""
+        self._config, self._geometry, self._stop = config, geometry, stop
+        self.model = read_dfm(config.model)
+        self._presets = config.presets or default_path()
+        self._knobs = self._first_knobs()
+        shown_live = all(_is_live_sink(spec) for spec in config.sinks)
+        self._paced = not is_live(config.source) and shown_live
+        self.live = self._paced or is_live(config.source)
+        """Whether time runs on when nobody reads."""
+        self._replay: ReplaySource | None = None
+        self._sounds = config.microphone is not None
+        self._changes: deque[Change] = deque()
+        self._preview: Preview | None = None
+        self._pipeline = self._make_pipeline()
+        self._desk = self._make_desk()
+
+    def run(self, on_progress: Callable[[Progress], None] | None = None) -> RunReport:
+        """Run to the end. Raises the first error of any room."""
+        if self._preview_wanted:
+            from realtime.preview import Preview
+
+            self._preview = Preview()
+        try:
+            with Keyboard() as keyboard:
+                self._pipeline.start()
+                if self._config.microphone is not None:
+                    self._pipeline.aside("microphone", self._listen)
+
+                def look_after(progress: Progress) -> None:
+                    self._look_after(progress, keyboard)
+                    if on_progress is not None:
+                        on_progress(progress)
+
+                every_s = _WINDOW_S if self._preview else _TERMINAL_S
+                return self._pipeline.wait(look_after, self._stop, every_s=every_s)
+        finally:
+            if self._preview:
+                self._preview.close()
+
+    # --- what the main thread does meanwhile ---
+
+    def _look_after(self, progress: Progress, keyboard: Keyboard) -> None:
+        from realtime.preview import Click, Closed, Key
+
+        desk = self._desk
+        for key in keyboard.read():
+            desk.press(key)
+        desk.watch()
+        if self._preview is None:
+            return
+        for event in self._preview.pump(progress, desk.notes(), hud=desk.hud, help=desk.help):
+            match event:
+                case Key(char):
+                    desk.press(char)
+                case Click(x, y):
+                    desk.click(x, y)
+                case Closed():
+                    self._pipeline.stop()
+
+    # --- rooms ---
+
+    @property
+    def _preview_wanted(self) -> bool:
+        return "preview" in self._config.sinks
+
+    def _make_pipeline(self) -> Pipeline:
+        config = self._config
+        return Pipeline(
+            self._open_source,
+            self._open_swapper,
+            [self._sink_factory(spec) for spec in config.sinks],
+            guard_factory=lambda info: Guard(OnMiss(config.on_miss), config.hold_ms, live=info.live),
+            lossless=not self.live,
+            badge=config.badge,
+            latency_cap_ms=config.latency_cap_ms,
+        )
+
+    def _make_desk(self) -> Desk:
+        config = self._config
+        return Desk(
+            self._pipeline,
+            self._changes.append,
+            self._knobs,
+            models=(config.model, *config.more_models),
+            open_model=self._open_engine,
+            open_video=self._open_video,
+            keep=config.keep,
+            presets=self._presets,
+            preset=config.preset,
+        )
+
+    def _open_source(self) -> Source:
+        config = self._config
+        width, height = config.size or (None, None)
+        options = SourceOptions(
+            width=width,
+            height=height,
+            fps=config.fps,
+            seek_s=config.seek_s,
+            loop=config.loop,
+            images_fps=config.fps or SourceOptions().images_fps,
+            mirror=config.mirror,
+        )
+        source = open_source(config.source, options)
+        if isinstance(source, ReplaySource):
+            self._replay = source
+        if self._config.microphone is None and isinstance(source, Sounding):
+            source.listen(self._pipeline.hear)
+            self._sounds = True
+        return PacedSource(source) if self._paced else source
+
+    def _open_swapper(self) -> LiveSwapper:
+        config = self._config
+        swapper = FaceSwapper(
+            FaceFinder(max_faces=_FACES),
+            self._open_engine(config.model),
+            blend=self._knobs.blend,
+            morph=self._knobs.morph,
+            smooth=config.smooth,
+            geometry=self._geometry(self.model),
+            live=self.live,
+            face=config.face,
+            bystanders=config.bystanders,
+        )
+        return LiveSwapper(
+            swapper,
+            self._geometry,
+            self._changes,
+            open_recorder=self._open_recorder if config.record_input else None,
+            script=self._script,
+        )
+
+    def _script(self) -> Iterable[tuple[int, Mapping[str, Any]]]:
+        return self._replay.events if self._replay else ()
+
+    def _open_engine(self, path: Path) -> OnnxEngine:
+        return open_engine(path, threads=self._config.threads)
+
+    def _open_recorder(self) -> InputRecorder:
+        config, info = self._config, self._pipeline.info
+        if config.record_input is None or info is None:
+            raise LiveswapError("there is nothing to record; report this")
+        settings = {
+            "model": config.model.name,
+            "sha256": self.model.sha256,
+            "face": config.face,
+            "bystanders": config.bystanders,
+            "knobs": asdict(self._knobs),
+        }
+        return InputRecorder(config.record_input, info, settings)
+
+    def _sink_factory(self, spec: str) -> SinkFactory:
+        def open_it(info: SourceInfo) -> Sink:
+            if spec == "preview" and self._preview is not None:
+                return self._preview.sink(info)
+            return open_sink(spec, info, sound=self._sounds)
+
+        return open_it
+
+    def _open_video(self, path: Path, info: SourceInfo) -> Sink:
+        return VideoWriter(path, info if info.live else replace(info, audio_path=None), sound=self._sounds)
+
+    def _first_knobs(self) -> Knobs:
+        config = self._config
+        if config.preset is None:
+            return Knobs(config.blend, config.morph)
+        presets = load_presets(self._presets)
+        if config.preset not in presets:
+            known = ", ".join(presets) or "none"
+            raise UsageError(f"{self._presets} has no preset {config.preset!r}; it has: {known}")
+        return presets[config.preset]
+
+    def _listen(self) -> None:
+        """Hand the microphone's sound to the sinks; on a thread of its own, until the run ends."""
+        name = self._config.microphone
+        try:
+            with Microphone(None if name == "default" else name) as microphone:
+                while (origin_s := self._pipeline.origin_s) is None and not self._pipeline.ending:
+                    time.sleep(0.01)
+                for block in microphone.blocks(origin_s or 0.0):
+                    if self._pipeline.ending:
+                        return
+                    self._pipeline.hear(block)
+        except LiveswapError as error:
+            _log.error("%s; the picture goes on without sound", error)
+            self._desk.say(str(error))
+
+
+def _is_live_sink(spec: str) -> bool:
+    """Whether somebody watches while it runs."""
+    return spec == "preview" or spec.partition(":")[0] == "camera" or "://" in spec
