@@ -56,11 +56,16 @@ class CameraDevice:
     path: str
     """/dev/videoN, or the system's own identifier where a camera is no file."""
     key: str
-    """The same for the same device wherever and whenever it is plugged in, as far as the system can tell."""
+    """The same for the same device wherever and whenever it is plugged in, as far as the system can tell; or empty."""
     virtual: bool = False
     """Whether a program draws its pictures: OBS, v4l2loopback and the like."""
     trouble: str = ""
     """Why it cannot be opened, with the remedy; empty when nothing is known against it."""
+
+    @property
+    def title(self) -> str:
+        """For sentences: number and name."""
+        return f"camera {self.index} ({self.name})" if self.key else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,7 @@ def find_camera(wanted: str, cameras: Sequence[CameraDevice] | None = None) -> C
     """
     cameras = list_cameras() if cameras is None else cameras
     text = wanted.strip().casefold()
-    if wanted.isdigit():
+    if wanted.isdecimal():
         fitting = [each for each in cameras if each.index == int(wanted)]
     elif wanted.startswith("/"):
         fitting = [each for each in cameras if os.path.realpath(wanted) == os.path.realpath(each.path)]
