@@ -1,8 +1,13 @@
-"""Writes a video file. Frames in, H.264 with the sound of the source out, under the final name only when it is whole.
+"""Writes a video file. Frames and sound in, H.264 with AAC out, under the final name only when it is whole.
 
 Note [Unfinished videos]
     The file grows under NAME.partial.mp4, is forced to the disk and then renamed. MP4 is written in fragments that are
     joined at the end: even after a power cut or on a full disk the unfinished file plays, but for its last seconds.
+
+Note [Sound and picture]
+    The sound of a file is carried over as it is. Live sound comes in blocks that carry the moment at which they were
+    heard, on the same clock as the moments at which the pictures were taken; both are laid on one time line that starts
+    with the first picture. So the sound is as late as the pictures are, however long the swap takes.
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
@@ -20,11 +26,13 @@ from typing import TYPE_CHECKING, Self
 import cv2
 import numpy as np
 
-from realtime.audio_track import AudioTracks
+from realtime.audio_track import AudioTracks, LiveSound
 from realtime.errors import SinkError, UsageError
 from realtime.files import explain, force_entries_to_disk, partial_name
 from realtime.frame import Frame, ImageU8
 from realtime.growing_file import GrowingFile
+from realtime.report import Durations
+from realtime.sound import SoundBlock
 from realtime.source import SWS_MATRIX, SourceInfo, usual_colour
 
 if TYPE_CHECKING:
@@ -60,10 +68,15 @@ def check_path(path: Path, source: SourceInfo | None = None) -> None:
 
 
 class VideoWriter:
-    """An H.264 file with one picture per frame, at the frame's own time. Not thread-safe."""
+    """An H.264 file with one picture per frame, at the frame's own time. Not thread-safe, but for `hear`."""
 
-    def __init__(self, path: Path | str, source: SourceInfo, *, crf: int = 15, preset: str = "veryfast") -> None:
-        """Create the file. Raises SinkError, or UsageError when it would overwrite the source."""
+    def __init__(
+        self, path: Path | str, source: SourceInfo, *, crf: int = 15, preset: str = "veryfast", sound: bool = False
+    ) -> None:
+        """Create the file. With `sound` its sound is what `hear` is given, not that of the source's file.
+
+        Raises SinkError, or UsageError when it would overwrite the source.
+        """
         from av.error import FFmpegError
         from av.video.reformatter import Interpolation
 
@@ -77,10 +90,14 @@ class VideoWriter:
         self._exact = int(Interpolation.BILINEAR | Interpolation.ACCURATE_RND)
         self._colour = source.colour or usual_colour(source.height)
         self._timeline = _Timeline(source)
-        self._count, self._ticks, self._origin_s, self._ended = 0, -1, 0.0, False
+        self._count, self._ticks, self._ended = 0, -1, False
+        self._origin_s = source.first_pts_s
+        self._moved_s = 0.0
+        self._latency = Durations()
         self._partial = partial_name(self._path)
         self._container: OutputContainer | None = None
         self._audio: AudioTracks | None = None
+        self._sound: LiveSound | None = None
         try:
             self._file = GrowingFile(self._partial)
         except BlockingIOError as error:
@@ -88,7 +105,7 @@ class VideoWriter:
         except OSError as error:
             raise SinkError(explain(error, self._path)) from error
         try:
-            self._open(crf, preset)
+            self._open(crf, preset, sound)
         except BaseException:
             self.abort()
             raise
@@ -106,14 +123,31 @@ class VideoWriter:
         """Write the next frame. Times that do not grow are moved on by the smallest step."""
         if self._count == 0 and self._source.live:
             self._origin_s = frame.pts_s
+        self._latency.add((time.monotonic() - frame.captured_s) * 1e3)
         self._ticks = max(self._timeline.ticks(frame.pts_s - self._origin_s), self._ticks + 1)
+        end_s = float(self._ticks * self._timeline.unit)
+        self._moved_s = end_s - (frame.pts_s - self._origin_s)
         picture = self._picture(frame.image)
         picture.pts, picture.time_base = self._ticks, self._timeline.unit
         self._encode(picture)
         self._count += 1
         if self._audio:
-            self._audio.write_until(float(self._ticks * self._timeline.unit))
+            self._audio.write_until(end_s)
+        if self._sound:
+            self._write_sound(partial(self._sound.write_until, end_s, self._origin_s))
         self._check_disk()
+
+    def hear(self, block: SoundBlock) -> None:
+        """Take live sound, from any thread; it is written with the picture of its moment. Nothing without `sound`."""
+        if self._sound is not None:
+            self._sound.hear(block)
+
+    @property
+    def av_offset_ms(self) -> float:
+        """How much later than its picture a sound stands in the file, by what source and microphone say about when
+        they were taken; 0 without sound. What a camera or a microphone needs before that is not in it.
+        """
+        return self._sound.lag_ms - 1e3 * self._moved_s if self._sound is not None and self._sound.heard else 0.0
 
     def close(self) -> None:
         """Finish the file and give it its final name; without a single frame there is no file."""
@@ -136,6 +170,8 @@ class VideoWriter:
         self._ended = True
         force_entries_to_disk(self._path.parent)
         _log.info("%s: %d frames written", self.name, self._count)
+        if self._sound is not None:
+            self._tell_offset(self._sound)
 
     def abort(self) -> None:
         """Keep what was written under NAME.partial.mp4; remove it when there is nothing in it."""
@@ -161,8 +197,9 @@ class VideoWriter:
         steps: list[Callable[[], None]] = [self._file.finish]
         if self._container is not None:
             steps.insert(0, self._container.close)
-        if self._audio is not None:
-            steps.insert(0, self._audio.close)
+        for track in (self._audio, self._sound):
+            if track is not None:
+                steps.insert(0, track.close)
         if whole:
             steps.insert(0, partial(self._encode, None))
         for step in steps:
@@ -173,7 +210,7 @@ class VideoWriter:
         with suppress(OSError):
             self._partial.unlink()
 
-    def _open(self, crf: int, preset: str) -> None:
+    def _open(self, crf: int, preset: str, sound: bool) -> None:
         import av
 
         source, suffix = self._source, self._path.suffix.lower()
@@ -193,15 +230,16 @@ class VideoWriter:
         context.color_primaries, context.color_trc = self._colour.primaries, self._colour.transfer
         self._video = video
         self._frame_ticks = max(round(1 / (fps * self._timeline.unit)), 1)
-        if source.audio_path is not None:
-            self._audio = AudioTracks(source.audio_path, container, suffix, source.start_s)
+        if sound:
+            self._sound = LiveSound(container)
+        elif source.audio_path is not None:
+            self._audio = AudioTracks(source.audio_path, container, suffix, source.start_s + source.first_pts_s)
 
     def _picture(self, image: ImageU8) -> av.VideoFrame:
         import av
 
         source = self._source
-        if image.shape[:2] != (source.height, source.width):
-            image = np.asarray(cv2.resize(image, (source.width, source.height), interpolation=cv2.INTER_AREA), np.uint8)
+        image = _letterboxed(image, source.width, source.height)
         if self._size != (source.width, source.height):
             right, below = self._size[0] - source.width, self._size[1] - source.height
             image = np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE), np.uint8)
@@ -240,12 +278,47 @@ class VideoWriter:
             whole = expected is None or self._count >= 0.98 * expected
             self._audio.write_until(math.inf if whole else video_s)
             self._audio.close()
+        if self._sound:
+            end_s = float((self._ticks + self._frame_ticks) * self._timeline.unit)
+            self._write_sound(partial(self._sound.finish, end_s, self._origin_s))
+            self._write_sound(self._sound.close)
         assert self._container is not None
         self._container.close()
+
+    def _write_sound(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except self._ffmpeg_error as error:
+            raise SinkError(f"the sound of {self.name} cannot be encoded ({error.strerror}); record without") from error
+
+    def _tell_offset(self, sound: LiveSound) -> None:
+        if not sound.heard:
+            _log.warning("%s has no sound: none came for its pictures; check the microphone", self.name)
+            return
+        _log.info(
+            "%s: sound and picture lie %.1f ms apart (at most %.1f); the picture came %.0f ms after it was captured",
+            self.name,
+            abs(self.av_offset_ms),
+            max(sound.worst_lag_ms, abs(self.av_offset_ms)),
+            self._latency.percentile(50),
+        )
 
     def _check_disk(self) -> None:
         if self._file.error is not None:
             raise SinkError(explain(self._file.error, self._path)) from self._file.error
+
+
+def _letterboxed(image: ImageU8, width: int, height: int) -> ImageU8:
+    """The whole picture as large as fits, (height, width, 3), black around it; itself when the size is right."""
+    rows, columns = image.shape[:2]
+    if (rows, columns) == (height, width):
+        return image
+    scale = min(width / columns, height / rows)
+    fitted = max(round(columns * scale), 1), max(round(rows * scale), 1)
+    image = np.asarray(cv2.resize(image, fitted, interpolation=cv2.INTER_AREA), np.uint8)
+    left, above = (width - fitted[0]) // 2, (height - fitted[1]) // 2
+    right, below = width - fitted[0] - left, height - fitted[1] - above
+    return np.asarray(cv2.copyMakeBorder(image, above, below, left, right, cv2.BORDER_CONSTANT), np.uint8)
 
 
 class _Timeline:
