@@ -3,3 +3,5 @@
 FRONT_DOOR_START_S = 0.2
 """Importing the front door and building its parser: 0.05 s of processor time. The bound leaves room for a slow machine
 and still catches one heavy import (numpy alone takes 0.1 s, OpenCV 0.2 s, torch 2 s)."""
+CAMERA_RATE = 0.04
+"""Relative: a second at 30 fps holds 30 or 31 pictures, depending on where it begins."""
