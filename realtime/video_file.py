@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import logging
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
 
-from realtime.errors import SourceError
+from realtime.errors import SourceError, UsageError
 from realtime.files import explain
 from realtime.frame import Frame, ImageU8
 from realtime.source import SWS_MATRIX, Colour, SourceInfo, usual_colour
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
     from av.buffer import Buffer
     from av.container import InputContainer
 
+_log = logging.getLogger(__name__)
+
+_SEEK_BACK_S = (0.0, 5.0, 60.0, math.inf)
+"""So far before the wanted moment a search for it starts; if that was too late, further."""
+_SAME_MOMENT_S = 1e-5
+"""Times of pictures are multiples of the container's unit, what a user types is not: half a tick of the finest unit."""
+
 
 class VideoFile:
     """Every frame of a video file in order, upright, at its own presentation time.
@@ -29,21 +38,22 @@ class VideoFile:
     A file that breaks on the way delivers its frames up to there, then raises SourceError. Not thread-safe.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        """Open and decode the first frame. Raises SourceError with one sentence for whatever is no video."""
+    def __init__(self, path: Path | str, *, seek_s: float = 0.0, loop: bool = False) -> None:
+        """Open and decode the first frame: the first one at or after `seek_s` seconds. Its pts_s is 0 (after a seek).
+
+        With `loop` the file starts there again when it ends, for ever: index and pts_s go on growing. A loop has no
+        sound, because sinks carry the sound of a file over once. Raises SourceError with one sentence for whatever is
+        no video, UsageError for a start behind the end.
+        """
         from av.error import FFmpegError
 
-        self._path, self._ffmpeg_error = Path(path), FFmpegError
-        self._container = _open_container(self._path)
+        if not 0 <= seek_s < math.inf:
+            raise UsageError(f"a video cannot start at {seek_s} s; choose a time between 0 and its length")
+        self._path, self._seek_s, self._loop, self._ffmpeg_error = Path(path), seek_s, loop, FFmpegError
+        self._container: InputContainer | None = None
         try:
-            self._stream = _moving_pictures(self._container, self._path)
-            self._stream.thread_type = "AUTO"
-            pictures = self._decoded()
-            first = next(pictures, None)
-            if first is None:
-                raise SourceError(f"{self._path} holds no picture; get a whole copy")
-            self._pictures = itertools.chain([first], pictures)
-            self._turn = _Turn.of(first)
+            first = self._start()
+            self._turn = Turn.of(first)
             self._stored_size = first.width, first.height
             self.info = self._describe(first)
         except BaseException:
@@ -57,23 +67,69 @@ class VideoFile:
         self.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        """The frames that were not read yet: a file is read once."""
+        """The frames that were not read yet: a file is read once, or without end in a loop."""
         step_s = 1 / float(self.info.fps)
-        pts_s = -step_s
-        for index, picture in enumerate(self._pictures):
+        pts_s, round_s = -step_s, 0.0
+        for index in itertools.count():
+            picture = next(self._pictures, None)
+            if picture is None:
+                if not self._loop or self._container is None:
+                    return
+                self._start()
+                picture, round_s = next(self._pictures), pts_s + step_s
             time_s = cast("float | None", picture.time)  # some containers have no times
-            pts_s = pts_s + step_s if time_s is None else time_s - self.info.start_s
-            image = self._upright(picture)
+            pts_s = pts_s + step_s if time_s is None else round_s + time_s - self.info.start_s
+            image = self._turn.apply(bgr_image(picture, *self._stored_size))
             yield Frame(image, index, time.monotonic(), pts_s)
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
-        self._container.close()
+        if self._container is not None:
+            self._container.close()
+        self._container = None
 
-    def _decoded(self) -> Iterator[av.VideoFrame]:
+    def _start(self) -> av.VideoFrame:
+        """Open the file where reading starts; the first picture, which is the next one of `_pictures`, too.
+
+        It is found by its time alone, from further and further before it: containers seek to some key picture, and
+        some of them to one that is too late.
+        """
+        for back_s in _SEEK_BACK_S:
+            from_s = self._seek_s - back_s
+            try:
+                pictures = self._open(from_s)
+                first = next(pictures, None)
+            except (SourceError, self._ffmpeg_error):
+                if from_s > 0:
+                    continue
+                raise
+            if from_s <= 0 or (first is not None and first.time is not None and first.time <= self._wanted_s):
+                break
+        for count, picture in enumerate(itertools.chain(() if first is None else [first], pictures)):
+            time_s = cast("float | None", picture.time)
+            if (self._file_start_s + count / self._fps if time_s is None else time_s) >= self._wanted_s:
+                self._pictures = itertools.chain([picture], pictures)
+                return picture
+        if first is None:
+            raise SourceError(f"{self._path} holds no picture; get a whole copy")
+        raise UsageError(f"{self._path} ends before {self._seek_s:g} s; choose an earlier start")
+
+    def _open(self, from_s: float) -> Iterator[av.VideoFrame]:
+        self.close()
+        self._container = container = _open_container(self._path)
+        self._stream = moving_pictures(container, str(self._path))
+        self._stream.thread_type = "AUTO"
+        self._fps = float(self._stream.average_rate or self._stream.guessed_rate or 30)
+        self._file_start_s = (container.start_time or 0) / 1e6
+        self._wanted_s = self._file_start_s + self._seek_s - _SAME_MOMENT_S if self._seek_s else -math.inf
+        if from_s > 0:
+            container.seek(round(1e6 * (self._file_start_s + from_s)))
+        return self._decoded(container, whole=from_s <= 0)
+
+    def _decoded(self, container: InputContainer, *, whole: bool) -> Iterator[av.VideoFrame]:
         count, end_s = 0, 0.0
         try:
-            for picture in self._container.decode(self._stream):
+            for picture in container.decode(self._stream):
                 yield picture
                 count += 1
                 if picture.pts is not None:
@@ -83,7 +139,7 @@ class VideoFile:
                 raise self._damaged(count) from error
             raise SourceError(f"{self._path} cannot be decoded ({error.strerror}); convert it to MP4") from error
         promised_s = float((self._stream.duration or 0) * (self._stream.time_base or 0))
-        if count < self._stream.frames and promised_s - (end_s - self.info.start_s) > 0.3:
+        if (count < self._stream.frames or not whole) and promised_s - (end_s - self._file_start_s) > 0.3:
             raise self._damaged(count)
 
     def _damaged(self, count: int) -> SourceError:
@@ -91,40 +147,50 @@ class VideoFile:
 
     def _describe(self, first: av.VideoFrame) -> SourceInfo:
         stream, container = self._stream, self._container
+        assert container is not None
         fps = stream.average_rate or stream.guessed_rate or Fraction(30)
         seconds = container.duration / 1e6 if container.duration else None
+        frames = stream.frames or (round(seconds * fps) if seconds else None)
+        start_s = self._file_start_s
+        if self._seek_s:
+            start_s = start_s + self._seek_s if first.time is None else first.time
+            frames = None if frames is None else max(frames - round((start_s - self._file_start_s) * fps), 1)
         width, height = self._stored_size[::-1] if self._turn.swap_axes else self._stored_size
         aspect = stream.sample_aspect_ratio or Fraction(1)
         colour = Colour(first.colorspace, first.color_primaries, first.color_trc)
+        if self._loop and container.streams.audio:
+            _log.info("%s: without its sound, because it plays in a loop", self._path.name)
         return SourceInfo(
             name=self._path.name,
             width=width,
             height=height,
             fps=fps,
-            frames=stream.frames or (round(seconds * fps) if seconds else None),
+            frames=None if self._loop else frames,
             live=False,
-            audio_path=self._path if container.streams.audio else None,
+            audio_path=self._path if container.streams.audio and not self._loop else None,
             path=self._path,
             time_base=stream.time_base or Fraction(1, 90_000),
-            start_s=(container.start_time or 0) / 1e6,
+            start_s=start_s,
             colour=colour if colour.matrix in SWS_MATRIX else None,
             pixel_aspect=1 / aspect if self._turn.swap_axes else aspect,
         )
 
-    def _upright(self, picture: av.VideoFrame) -> ImageU8:
-        """(H, W, 3) BGR; where the size changes inside the file, it is scaled to the first one."""
-        matrix = picture.colorspace if picture.colorspace in SWS_MATRIX else usual_colour(picture.height).matrix
-        bgr = picture.reformat(
-            *self._stored_size,
-            format="bgr24",
-            src_colorspace=None if picture.format.is_rgb else SWS_MATRIX[matrix],
-            threads=1,
-        )
-        return self._turn.apply(np.asarray(bgr.to_ndarray(), np.uint8))
+
+def bgr_image(picture: av.VideoFrame, width: int, height: int) -> ImageU8:
+    """(height, width, 3) BGR: a decoded picture, scaled, in the colours that it says it has."""
+    matrix = picture.colorspace if picture.colorspace in SWS_MATRIX else usual_colour(picture.height).matrix
+    bgr = picture.reformat(
+        width,
+        height,
+        format="bgr24",
+        src_colorspace=None if picture.format.is_rgb else SWS_MATRIX[matrix],
+        threads=1,
+    )
+    return np.asarray(bgr.to_ndarray(), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
+class Turn:
     """How stored pictures become upright ones."""
 
     swap_axes: bool
@@ -132,7 +198,7 @@ class _Turn:
     flip_y: bool
 
     @classmethod
-    def of(cls, picture: av.VideoFrame) -> _Turn:
+    def of(cls, picture: av.VideoFrame) -> Turn:
         """What the picture's display matrix asks for, to the nearest quarter turn."""
         # The type stubs know only one kind of side data.
         data = cast("Buffer | None", picture.side_data.get("DISPLAYMATRIX"))
@@ -144,6 +210,7 @@ class _Turn:
         return cls(False, x_to_x < 0, y_to_y < 0)
 
     def apply(self, image: ImageU8) -> ImageU8:
+        """(H, W, 3) or (W, H, 3): the upright picture."""
         turned = image.transpose(1, 0, 2) if self.swap_axes else image
         turned = turned[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
         return np.ascontiguousarray(turned)
@@ -171,10 +238,11 @@ def _open_container(path: Path) -> InputContainer:
     return container
 
 
-def _moving_pictures(container: InputContainer, path: Path) -> av.VideoStream:
+def moving_pictures(container: InputContainer, name: str) -> av.VideoStream:
+    """The pictures of a film, not those on its cover. Raises SourceError when it holds none."""
     from av.stream import Disposition
 
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
             return stream
-    raise SourceError(f"{path} holds no moving pictures; give the path of a video")
+    raise SourceError(f"{name} holds no moving pictures; give a video")

@@ -17,11 +17,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import av
 import numpy as np
 from av.container import OutputContainer
+from av.packet import Packet
 
 from realtime.frame import ImageU8
 
@@ -50,7 +51,7 @@ def number_of(image: ImageU8) -> int:
 class _Taker(Protocol):
     """Where packets go."""
 
-    def take(self, packet: av.Packet) -> None: ...
+    def take(self, packet: Packet[Any]) -> None: ...
 
 
 class Station:
@@ -74,6 +75,7 @@ class Station:
         """Encode and hand over at the pace of the clock until `over`. Raises what a taker raises."""
         number = first = max(int((time.monotonic() - self.on_air_s) * FPS) - self.backlog, 0)
         encoder, size = self._encoder(), self.size
+        missed: list[tuple[_Taker, Packet[Any]]] = []
         track = _encoder_of_sound(codec, rate)
         sample = first * rate // FPS
         while not over.is_set():
@@ -84,14 +86,16 @@ class Station:
                 encoder, size = self._encoder(), self.size
             picture = av.VideoFrame.from_ndarray(numbered(number, *size), format="bgr24")
             picture.pts, picture.time_base = number, Fraction(1, FPS)
-            for packet in encoder.encode(picture):
-                video.take(packet)
+            missed += [(video, packet) for packet in encoder.encode(picture)]
             while audio is not None and sample < (number + 1) * rate // FPS:
                 block = tone(sample, track.frame_size or rate // FPS, rate)
                 sample += block.samples
-                for packet in track.encode(block):
-                    audio.take(packet)
+                missed += [(audio, packet) for packet in track.encode(block)]
             number += 1
+            if number / FPS >= time.monotonic() - self.on_air_s:
+                for taker, packet in missed:
+                    taker.take(packet)
+                missed = []
 
     def _encoder(self) -> av.VideoCodecContext:
         encoder = av.CodecContext.create("libx264", "w")
@@ -134,7 +138,7 @@ class _Track:
         elif isinstance(self._stream, av.AudioStream):
             self._stream.layout = "mono"
 
-    def take(self, packet: av.Packet) -> None:
+    def take(self, packet: Packet[Any]) -> None:
         packet.stream = self._stream
         self._container.mux(packet)
 
@@ -218,8 +222,7 @@ class HttpServer(_Server):
 
     def __init__(self, station: Station, *, password: str = "", port: int = 0, pages: dict[str, bytes] | None = None):
         super().__init__()
-        pages = pages or {}
-        server = self
+        server, shown = self, pages or {}
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -238,11 +241,11 @@ class HttpServer(_Server):
                         send_transport_stream(station, self.connection.sendall, server.over)
                     finally:
                         server.viewers.discard(self.connection)
-                elif self.path in pages:
+                elif self.path in shown:
                     self.send_response(200)
-                    self.send_header("Content-Length", str(len(pages[self.path])))
+                    self.send_header("Content-Length", str(len(shown[self.path])))
                     self.end_headers()
-                    self.wfile.write(pages[self.path])
+                    self.wfile.write(shown[self.path])
                 else:
                     self.send_error(404)
 
@@ -428,13 +431,8 @@ class _RtspViewer:
             for number, (codec, rate) in enumerate((("libx264", FPS), ("pcm_mulaw", 8_000))):
                 if number not in self._ways:
                     continue
-                way = self._ways[number]
-                container = av.open(
-                    _Pipe(lambda data, way=way: way(data, 200 <= data[1] <= 204)),
-                    "w",
-                    format="rtp",
-                    options={"packetsize": "1200", "payload_type": "96" if codec == "libx264" else "0"},
-                )
+                options = {"packetsize": "1200", "payload_type": "96" if codec == "libx264" else "0"}
+                container = av.open(_Pipe(_by_kind(self._ways[number])), "w", format="rtp", options=options)
                 containers.append(container)
                 tracks.append(_Track(container, codec, rate))
             audio = tracks[1] if len(tracks) > 1 else None
@@ -442,6 +440,15 @@ class _RtspViewer:
         for container in containers:
             with suppress(OSError, ValueError, av.error.FFmpegError):
                 container.close()
+
+
+def _by_kind(way: Callable[[bytes, bool], None]) -> Callable[[bytes], None]:
+    """Tells reports about the sending (RTCP) from media."""
+
+    def send(data: bytes) -> None:
+        way(data, 200 <= data[1] <= 204)
+
+    return send
 
 
 def free_port() -> int:
