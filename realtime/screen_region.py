@@ -85,9 +85,7 @@ class ScreenRegion:
             # Its first name; version 10.2 gave it a better one.
             self._display = mss.MSS() if hasattr(mss, "MSS") else mss.mss()
         except mss.ScreenShotError as error:
-            raise SourceError(
-                f"there is no display to film ({error}); start it on a desktop, or set DISPLAY"
-            ) from error
+            raise SourceError("there is no display to film; run it on a desktop, or set DISPLAY") from error
         try:
             self._place = _place(wanted, self._display.monitors)
             height, width = self._picture().shape[:2]
