@@ -28,28 +28,56 @@ class NullSink:
         """Nothing happens."""
 
 
-def open_sink(spec: str, source: SourceInfo, *, crf: int = 15) -> Sink:
-    """Open what the user named: the path of a video (.mp4, .m4v, .mov, .mkv) or `null`.
+def open_sink(spec: str, source: SourceInfo, *, crf: int = 15, sound: bool = False) -> Sink:
+    """Open what the user named.
 
+    The path of a video (.mp4, .m4v, .mov, .mkv), `null`, `camera` or `camera:DEVICE` (a virtual camera), or an address
+    to stream to (udp://HOST:PORT, srt://HOST:PORT, rtmp://HOST/APP/KEY, rtmps://...).
     `crf`: quality of a video, 0 (lossless) to 51; 15 cannot be told from the original.
-    Raises UsageError for a mistake in the call, SinkError for what cannot be written.
+    `sound`: sound will be heard while the run goes on; without it, a video gets the sound of the source's file.
+    Raises UsageError for a mistake in the call, SinkError for what cannot be written, ValueError for `preview`: a
+    window belongs to the main thread, which makes it.
     """
+    if spec == "preview":
+        raise ValueError("the preview window is made by the main thread, not by open_sink")
+    check_sink(spec, source)
     if spec == "null":
         return NullSink()
-    check_sink(spec, source)
+    if _is_camera(spec):
+        from realtime.virtual_camera import VirtualCamera
+
+        return VirtualCamera(source, spec.partition(":")[2] or None)
+    if "://" in spec:
+        from realtime.stream_writer import StreamWriter
+
+        return StreamWriter(spec, source, sound=sound)
     from realtime.video_writer import VideoWriter
 
-    return VideoWriter(Path(spec), source, crf=crf)
+    return VideoWriter(Path(spec), source, crf=crf, sound=sound)
 
 
 def check_sink(spec: str, source: SourceInfo | None = None) -> None:
     """Raise what open_sink would raise for `spec`, as far as it can be known without opening anything."""
-    if spec == "null":
+    if spec in ("null", "preview"):
         return
     if not spec:
-        raise UsageError("no sink was given; add --sink with the path of a video, or null")
-    if spec in ("preview", "camera") or "://" in spec:
-        raise UsageError(f"{spec.partition(':')[0]} is not supported as a sink yet; give the path of a video, or null")
-    from realtime.video_writer import check_path
+        raise UsageError(
+            "no sink was given; add --sink with the path of a video, preview, camera, an address such as "
+            "udp://127.0.0.1:5000, or null"
+        )
+    if _is_camera(spec):
+        from realtime.virtual_camera import check_camera
 
-    check_path(Path(spec), source)
+        check_camera()
+    elif "://" in spec:
+        from realtime.stream_writer import check_url
+
+        check_url(spec)
+    else:
+        from realtime.video_writer import check_path
+
+        check_path(Path(spec), source)
+
+
+def _is_camera(spec: str) -> bool:
+    return spec == "camera" or spec.startswith("camera:")

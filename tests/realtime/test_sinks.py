@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from dataclasses import replace
 from fractions import Fraction
@@ -14,6 +15,7 @@ from realtime.errors import LiveswapError, SinkError, UsageError
 from realtime.frame import Frame
 from realtime.sinks import NullSink, check_sink, open_sink
 from realtime.source import BT601, BT709, Colour
+from realtime.stream_writer import StreamWriter
 from realtime.video_file import VideoFile
 from realtime.video_writer import VideoWriter
 from tests.clips import look, ramp, ramp_error, write_clip
@@ -24,6 +26,7 @@ SAME_PICTURE_LEVELS = 3.5
 SAME_BRIGHTNESS_LEVELS = 0.8
 """Half a level goes when the decoder rounds down (measured: 0.5); without accurate rounding it is 1.8."""
 SAME_TIME_S = 1e-6
+TRANSPORT_STREAM_SYNC = 0x47
 
 
 def copy(source: Path, sink: Path) -> None:
@@ -301,8 +304,11 @@ def test_a_folder_that_may_not_be_written_is_one_sentence() -> None:
     ("spec", "kind", "expected"),
     [
         ("", UsageError, "no sink was given"),
-        ("preview", UsageError, "not supported as a sink yet"),
-        ("udp://127.0.0.1:5000", UsageError, "udp is not supported"),
+        ("udp://127.0.0.1", UsageError, "needs a host and a port"),
+        ("udp://127.0.0.1:5000?fifo=3", UsageError, "no option 'fifo'"),
+        ("rtmp://127.0.0.1", UsageError, "no application"),
+        ("rtmp://me:secret@127.0.0.1/live/key", UsageError, "a user and a password before the host"),
+        ("http://127.0.0.1/out", UsageError, "goes to udp://, srt://, rtmp://, rtmps://"),
         ("{}/out", SinkError, "no ending that names a kind of video"),
         ("{}/out.gif", SinkError, "no ending that names a kind of video"),
         ("{}/missing/out.mp4", SinkError, "does not exist; create it"),
@@ -327,6 +333,37 @@ def test_the_null_sink_takes_everything() -> None:
     sink.send(Frame(ramp(), 0, 0.0))
     sink.close()
     sink.abort()
+
+
+@pytest.mark.parametrize(
+    "spec", ["null", "preview", "udp://127.0.0.1:5000", "srt://127.0.0.1:5000", "rtmp://host/app/key", "rtmps://host/a"]
+)
+def test_outputs_that_can_be_are_checked_without_opening_anything(spec: str) -> None:
+    check_sink(spec)
+    check_sink(spec, info())
+
+
+def test_the_preview_is_made_by_the_main_thread() -> None:
+    with pytest.raises(ValueError, match="main thread"):
+        open_sink("preview", info())
+
+
+def test_an_address_opens_a_stream() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.settimeout(5)
+        sink = open_sink(f"udp://127.0.0.1:{receiver.getsockname()[1]}", info(live=True), sound=True)
+        assert isinstance(sink, StreamWriter)
+        sink.send(Frame(ramp(), 0, 0.0))
+        sink.close()
+        assert receiver.recv(2048)[0] == TRANSPORT_STREAM_SYNC
+
+
+def test_what_a_secret_address_is_refused_for_does_not_show_the_secret() -> None:
+    for spec in ("rtmp://me:secret@host/live/key", "rtmp://me:sec/ret@host/live"):
+        with pytest.raises(UsageError) as error:
+            check_sink(spec)
+        assert "sec" not in str(error.value)
 
 
 def test_a_quality_out_of_range_is_refused(tmp_path: Path) -> None:
