@@ -15,7 +15,7 @@ from typing import Self
 import cv2
 import numpy as np
 
-from realtime.camera_driver import CaptureFactory, granted, open_driver, silent_opencv
+from realtime.camera_driver import CaptureFactory, granted, open_driver, silence
 from realtime.devices import CameraDevice, find_again, find_camera, list_cameras
 from realtime.errors import SourceError, UsageError
 from realtime.frame import Frame, ImageU8
@@ -116,7 +116,8 @@ class Camera:
         self._closed = True
         if self._lock.acquire(blocking=False):
             try:
-                self._capture.release()
+                with silence:
+                    self._capture.release()
             finally:
                 self._lock.release()
 
@@ -170,7 +171,7 @@ class Camera:
         found = self.negotiation = replace(self.negotiation, measured=Mode(width, height, self._meter.fps))
         # Some drivers miss every second picture while the only buffer is being read.
         if found.slow and round(self._capture.get(cv2.CAP_PROP_BUFFERSIZE)) == 1:
-            with self._lock, silent_opencv():
+            with self._lock, silence:
                 if not self._closed and self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 2):
                     self._meter.restart()
                     return

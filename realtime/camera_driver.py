@@ -5,9 +5,9 @@ OpenCV stands behind a factory: everything that is used of its capture is in `Ca
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import cv2
@@ -63,7 +63,7 @@ def open_driver(
         ways = [(cv2.CAP_DSHOW, at_once), (cv2.CAP_DSHOW, ())]
         if len(known) <= 1:  # Media Foundation counts in another order: the same number may be another camera
             ways += [(cv2.CAP_MSMF, at_once), (cv2.CAP_MSMF, ())]
-    with silent_opencv():
+    with silence:
         for backend, properties in ways:
             capture = factory(device.index, backend, properties)
             if capture.isOpened():
@@ -86,15 +86,32 @@ def granted(capture: Capture) -> Mode:
     return Mode.of(*(capture.get(each) for each in asked))
 
 
-@contextlib.contextmanager
-def silent_opencv() -> Iterator[None]:
-    """OpenCV warns on the error output about each way that did not work: our one sentence says it all."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)
+class _Silence:
+    """OpenCV warns on the error output about each way that did not work, and about a camera that it lets go too late.
+
+    Our one sentence says it all. The level belongs to the whole process: the last one that leaves puts it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._level = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._level = cv2.utils.logging.getLogLevel()
+                cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                cv2.utils.logging.setLogLevel(self._level)
+
+
+silence = _Silence()
 
 
 def _open_capture(index: int, backend: int, properties: Sequence[int]) -> Capture:

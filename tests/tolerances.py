@@ -5,3 +5,5 @@ FRONT_DOOR_START_S = 0.2
 and still catches one heavy import (numpy alone takes 0.1 s, OpenCV 0.2 s, torch 2 s)."""
 CAMERA_RATE = 0.04
 """Relative: a second at 30 fps holds 30 or 31 pictures, depending on where it begins."""
+JPEG_LEVELS = 3.0
+"""Levels of 255: a single colour comes out of a JPEG of quality 95 at most 2 off."""

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from realtime.camera import Camera, CameraOpener
+from realtime.camera_driver import silence
 from realtime.devices import CameraDevice
 from realtime.errors import SourceError, UsageError
 from realtime.frame import Frame
@@ -372,3 +373,15 @@ def test_the_fake_answers_like_the_real_capture_when_nothing_is_there() -> None:
     assert (fake.isOpened(), fake.grab(), fake.retrieve()) == (real.isOpened(), real.grab(), real.retrieve())
     assert fake.set(cv2.CAP_PROP_FPS, 30) == real.set(cv2.CAP_PROP_FPS, 30)
     assert (fake.get(cv2.CAP_PROP_FRAME_WIDTH) > 0) == (real.get(cv2.CAP_PROP_FRAME_WIDTH) > 0)
+
+
+def test_opencv_speaks_again_after_the_last_camera_was_opened() -> None:
+    logs = cv2.utils.logging
+    before = logs.getLogLevel()
+    with silence:
+        with silence:
+            assert logs.getLogLevel() == logs.LOG_LEVEL_SILENT
+        assert logs.getLogLevel() == logs.LOG_LEVEL_SILENT
+    assert logs.getLogLevel() == before
+    with opened(FakeCamera()):
+        assert logs.getLogLevel() == before
