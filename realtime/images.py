@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import numpy as np
 from realtime.errors import SourceError, UsageError
 from realtime.files import explain
 from realtime.frame import Frame, ImageU8
+from realtime.letterbox import letterbox
 from realtime.source import SourceInfo
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -47,13 +49,13 @@ class ImageFolder:
         if not found:
             kinds = ", ".join(ENDINGS)
             raise SourceError(f"{self._folder} holds no picture; give a folder with {kinds}, or the path of a video")
-        first = -(-Fraction(max(seek_s, 0)) * self._fps // 1)
-        if seek_s < 0 or first >= len(found):
+        first = math.ceil(round(seek_s * float(self._fps), 6)) if 0 <= seek_s < 1e9 else len(found)
+        if first >= len(found):
             raise UsageError(
                 f"{self._folder} holds {float(len(found) / self._fps):g} s of pictures at {float(self._fps):g} fps,"
                 f" it cannot start at {seek_s:g} s; choose an earlier start"
             )
-        self._paths = sorted(found, key=lambda each: natural_order(each.name))[int(first) :]
+        self._paths = sorted(found, key=lambda each: natural_order(each.name))[first:]
         height, width = read_image(self._paths[0]).shape[:2]
         self.info = SourceInfo(
             name=self._folder.resolve().name,
@@ -86,20 +88,6 @@ def natural_order(name: str) -> list[tuple[int, int, str]]:
     """What to sort names by, so that numbers in them count as numbers and capitals do not matter."""
     parts = re.split(r"([0-9]+)", name.lower())
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
-
-
-def letterbox(image: ImageU8, width: int, height: int) -> ImageU8:
-    """(height, width, 3): the whole image as large as fits, in the middle of black; the same array if it fits."""
-    rows, columns = image.shape[:2]
-    if (columns, rows) == (width, height):
-        return image
-    scale = min(width / columns, height / rows)
-    size = min(max(round(columns * scale), 1), width), min(max(round(rows * scale), 1), height)
-    fitted = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    left, top = (width - size[0]) // 2, (height - size[1]) // 2
-    canvas = np.zeros((height, width, 3), np.uint8)
-    canvas[top : top + size[1], left : left + size[0]] = fitted
-    return canvas
 
 
 def read_image(path: Path) -> ImageU8:

@@ -88,6 +88,7 @@ def write_clip(
     rotation: int = 0,
     last_ticks: int | None = None,
     options: dict[str, str] | None = None,
+    encoding: dict[str, str] | None = None,
 ) -> Path:
     """A small clip of ramps, written with PyAV alone; `ticks` are the presentation times in units of `time_base`."""
     step = round(Fraction(1001, 30_000) / time_base)
@@ -99,6 +100,7 @@ def write_clip(
         video.width, video.height, video.pix_fmt = width, height, pixel_format
         video.codec_context.time_base = time_base
         video.codec_context.options = {"crf": "5", "g": "10", "bf": "0"} if codec == "libx264" else {}
+        video.codec_context.options |= encoding or {}
         if marked:
             video.codec_context.colorspace = video.codec_context.color_primaries = video.codec_context.color_trc = (
                 matrix

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from realtime.actors import BO, Actor
-from realtime.capture import open_source
+from realtime.capture import SourceOptions, is_live, open_source
 from realtime.errors import LiveswapError, SourceError, UsageError
 from realtime.frame import ImageU8
 from realtime.pattern import PatternSource
+from realtime.sinks import open_sink
 from realtime.video_file import VideoFile
-from tests.clips import ramp_error, write_clip
+from tests.clips import look, ramp_error, write_clip
 
 CODEC_LEVELS = 2.5
 """What H.264 at crf 5 leaves on the ramps (measured: 1.1 at most); a wrong colour matrix or range makes 6 and more."""
@@ -161,7 +162,7 @@ def cut_before_the_index(path: Path) -> None:
         (text_file, "a.mp4", "no video, or only part of one"),
         (text_file, "a.txt", "is a text"),
         (empty_file, "a.mp4", "is empty"),
-        (folder, "a.mp4", "is a folder"),
+        (folder, "a.mp4", "holds no picture"),
         (nothing, "a.mp4", "does not exist"),
         (sound_only, "a.m4a", "no moving pictures"),
         (cut_before_the_index, "a.mp4", "no video, or only part of one"),
@@ -192,12 +193,189 @@ def test_a_file_that_breaks_on_the_way_gives_its_frames_up_to_there(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "spec", ["", "0", "camera:Desk", "screen", "rtsp://user:secret@host/x", "pattern:soon", "pattern:-1"]
+    "spec", ["", "webcam", "ftp://user:secret@host/x", "file:///a.mp4", "pattern:soon", "pattern:-1", "screen:left"]
 )
-def test_what_is_not_supported_is_a_mistake_in_the_call(spec: str) -> None:
+def test_what_cannot_be_meant_is_a_mistake_in_the_call(spec: str) -> None:
     with pytest.raises(UsageError) as error:
         open_source(spec)
     assert "secret" not in sentence(error)
+
+
+def test_a_mistake_in_the_source_tells_what_works() -> None:
+    with pytest.raises(UsageError, match=r"webcam is no source; give a camera .* a stream .* pattern"):
+        open_source("webcam")
+
+
+@pytest.mark.parametrize(
+    ("spec", "live"),
+    [
+        ("0", True),
+        ("camera:Desk", True),
+        ("screen", True),
+        ("screen:0,0,640x480", True),
+        ("RTSP://host/x", True),
+        ("udp://@:5000", True),
+        ("pattern", True),
+        ("pattern:3", True),
+        ("a.mp4", False),
+        ("./screen", False),
+        (".", False),
+        ("replay:folder", False),
+    ],
+)
+def test_live_is_what_runs_on_when_nobody_reads(spec: str, live: bool) -> None:
+    assert is_live(spec) is live
+
+
+@pytest.mark.parametrize(
+    ("spec", "options"),
+    [
+        ("0", SourceOptions(seek_s=1)),
+        ("screen", SourceOptions(width=640, height=480)),
+        ("rtsp://host/x", SourceOptions(loop=True)),
+        ("rtsp://host/x", SourceOptions(fps=30)),
+        ("a.mp4", SourceOptions(fps=30)),
+        ("replay:folder", SourceOptions(mirror=True)),
+        ("pattern", SourceOptions(loop=True)),
+        ("pattern", SourceOptions(fps=-1)),
+    ],
+)
+def test_a_wish_that_a_source_cannot_fulfil_is_a_mistake_in_the_call(spec: str, options: SourceOptions) -> None:
+    with pytest.raises(UsageError) as error:
+        open_source(spec, options)
+    sentence(error)
+
+
+def test_a_file_that_is_called_like_a_source_is_named_with_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_clip(Path("a.mp4"), count=2).rename("screen")
+    with open_source("./screen") as video:
+        assert len(list(video)) == 2
+
+
+def test_a_mirror_exchanges_left_and_right(tmp_path: Path) -> None:
+    path = str(write_clip(tmp_path / "a.mp4", count=2))
+    with open_source(path) as plain, open_source(path, SourceOptions(mirror=True)) as mirrored:
+        for one, other in zip(plain, mirrored, strict=True):
+            np.testing.assert_array_equal(one.image[:, ::-1], other.image)
+            assert (one.index, one.pts_s) == (other.index, other.pts_s)
+        assert mirrored.info == plain.info
+
+
+def test_a_folder_of_pictures_is_a_source(tmp_path: Path) -> None:
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((4, 6, 3), number, np.uint8))
+    with open_source(str(tmp_path), SourceOptions(images_fps=10, seek_s=0.1)) as folder:
+        assert [frame.image[0, 0, 0] for frame in folder] == [1, 2]
+        assert folder.info.fps == 10
+    with open_source(str(tmp_path), SourceOptions(fps=5)) as folder:
+        assert folder.info.fps == 5
+
+
+def test_a_pattern_has_the_size_and_rate_that_were_asked_for() -> None:
+    with open_source("pattern:0.1", SourceOptions(width=96, height=64, fps=12.5)) as pattern:
+        assert (pattern.info.width, pattern.info.height, pattern.info.fps) == (96, 64, Fraction(25, 2))
+
+
+SEEKABLE = [
+    ("a.mp4", "0", 30),
+    ("a.mp4", "3", 30),
+    ("a.mkv", "3", 30),
+    ("a.mkv", "0", 300),  # one whole picture at the start
+    ("a.ts", "2", 12),
+    ("a.avi", "0", 10),
+    ("a.h264", "0", 10),  # no times, no index
+]
+"""Container, pictures between two others that look ahead, and the distance of whole pictures."""
+
+
+@pytest.mark.parametrize(("name", "b_frames", "gop"), SEEKABLE)
+def test_a_start_on_the_way_is_exact_to_the_frame(tmp_path: Path, name: str, b_frames: str, gop: int) -> None:
+    path = write_clip(tmp_path / name, count=60, encoding={"bf": b_frames, "g": str(gop)})
+    with VideoFile(path) as video:
+        every = list(video)
+    for wanted_s in (0.01, 0.5, every[30].pts_s, every[30].pts_s + 0.001, every[-1].pts_s - 0.0005):
+        expected = [frame for frame in every if frame.pts_s >= wanted_s - 1e-5]
+        with VideoFile(path, seek_s=wanted_s) as video:
+            came = list(video)
+        assert len(came) == len(expected)
+        assert [frame.index for frame in came] == list(range(len(came)))
+        for one, other in zip(came, expected, strict=True):
+            np.testing.assert_array_equal(one.image, other.image)
+            assert one.pts_s == pytest.approx(other.pts_s - expected[0].pts_s, abs=1e-6)
+        if name != "a.h264":
+            # the sound of the source must be found at the same place in the file
+            assert video.info.start_s == pytest.approx(VideoFile(path).info.start_s + expected[0].pts_s, abs=1e-6)
+            if name != "a.avi":  # counts in 1/600 s and says so
+                assert video.info.frames is not None
+                assert abs(video.info.frames - len(came)) <= 2
+
+
+def test_the_sound_starts_where_the_picture_does(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", count=60, audio="aac")
+    for start_s in (0.0, 1.0):
+        with open_source(str(path), SourceOptions(seek_s=start_s)) as video:
+            sink = open_sink(str(tmp_path / f"out{start_s}.mp4"), video.info)
+            for frame in video:
+                sink.send(frame)
+            sink.close()
+    whole, cut = look(tmp_path / "out0.0.mp4"), look(tmp_path / "out1.0.mp4")
+    assert len(cut.times_s) == 30
+    assert len(whole.times_s) == 60
+    assert whole.sound.endswith(cut.sound[len(cut.sound) // 2 :])
+    packet_s = 1024 / 44_100
+    assert abs(cut.sound_starts_s) <= packet_s
+    assert len(cut.sound) == pytest.approx(len(whole.sound) / 2, rel=0.15)
+
+
+@pytest.mark.parametrize("seek_s", [100.0, -1.0, float("nan")])
+def test_a_start_outside_the_video_is_a_mistake_in_the_call(tmp_path: Path, seek_s: float) -> None:
+    path = write_clip(tmp_path / "a.mp4", count=10)
+    with pytest.raises(UsageError) as error:
+        VideoFile(path, seek_s=seek_s)
+    sentence(error)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.ts", "a.h264"])
+def test_a_loop_starts_again_and_its_time_runs_on(tmp_path: Path, name: str) -> None:
+    path = write_clip(tmp_path / name, count=12)
+    with VideoFile(path) as video:
+        once = list(video)
+    with VideoFile(path, loop=True) as video:
+        assert video.info.frames is None
+        came = list(itertools.islice(video, 30))
+    assert [frame.index for frame in came] == list(range(30))
+    step_s = 1 / float(video.info.fps)
+    for frame in came:
+        turn, place = divmod(frame.index, 12)
+        np.testing.assert_array_equal(frame.image, once[place].image)
+        assert frame.pts_s == pytest.approx(turn * 12 * step_s + once[place].pts_s, abs=0.001)
+
+
+def test_a_loop_runs_from_where_it_started_and_leaves_the_sound_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_clip(tmp_path / "a.mp4", count=12, audio="aac")
+    with caplog.at_level("INFO"), VideoFile(path, seek_s=0.3, loop=True) as video:
+        came = list(itertools.islice(video, 7))
+    assert video.info.audio_path is None
+    assert "without its sound" in caplog.text
+    for first, again in zip(came[:3], came[3:6], strict=True):
+        np.testing.assert_array_equal(first.image, again.image)
+    assert came[3].pts_s == pytest.approx(3 / 29.97, abs=0.001)
+
+
+def test_a_loop_whose_file_disappears_is_one_sentence(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", count=5)
+    with VideoFile(path, loop=True) as video:
+        frames = iter(video)
+        assert len(list(itertools.islice(frames, 5))) == 5
+        path.unlink()
+        with pytest.raises(SourceError, match="does not exist") as error:
+            next(frames)
+    sentence(error)
 
 
 def test_closing_twice_is_fine(tmp_path: Path) -> None:

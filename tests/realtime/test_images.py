@@ -10,7 +10,7 @@ import pytest
 
 from realtime.errors import SourceError, UsageError
 from realtime.frame import ImageU8
-from realtime.images import MAX_PIXELS, ImageFolder, letterbox, natural_order, stated_size
+from realtime.images import MAX_PIXELS, ImageFolder, natural_order, stated_size
 
 LOSSY_LEVELS = 4
 """What JPEG and WebP at their best leave on one even colour (measured: 2 at most)."""
@@ -66,12 +66,6 @@ def test_pictures_of_another_size_are_fitted_into_the_first(tmp_path: Path) -> N
     assert (second.image[:, 10:30] == 200).all()
     assert not second.image[:, :10].any()
     assert not second.image[:, 30:].any()
-
-
-@pytest.mark.parametrize("size", [(1, 500), (500, 1), (3, 3), (64, 48)])
-def test_a_letterbox_has_the_size_that_was_asked_for(size: tuple[int, int]) -> None:
-    assert letterbox(picture(9, *size), 40, 30).shape == (30, 40, 3)
-    assert letterbox(picture(9, *size), 40, 30).max() == 9
 
 
 def test_a_loop_never_ends_and_a_start_skips(tmp_path: Path) -> None:
