@@ -19,12 +19,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from realtime import machine
 from realtime.badge import Badge
 from realtime.bench_clip import Clip, Player, load_clip
-from realtime.bench_report import middle
+from realtime.bench_report import compare, comparison_lines, differences, lines, middle, read_result
 from realtime.detect import FaceFinder
 from realtime.dfm import Dfm, read_dfm
 from realtime.errors import LiveswapError, UsageError
@@ -39,9 +39,11 @@ from realtime.sinks import NullSink
 from realtime.swap import FaceSwapper, SwapResult
 from realtime.swapping import Swapping
 
-Mode = Literal["A", "B"]
-OnProgress = Callable[[str, float], None]
-"""Called with what is being done and how much of it all is done, [0, 1]."""
+__all__ = ["compare", "comparison_lines", "differences", "lines", "read_result", "run_bench"]
+
+MODEL = Path(__file__).with_name("models") / "demo.dfm"
+OnProgress = Callable[[float, float, str], None]
+"""Called with how much is done, of how much, and what is being done."""
 
 CLIP_FRAMES = 120
 """Pictures in the loop; it is played forwards and backwards."""
@@ -51,10 +53,10 @@ _PARITY_FRAMES = 60
 
 
 def run_bench(
-    model: Path,
+    model: Path | None = None,
     *,
-    source: str | None = None,
-    modes: Sequence[Mode] = ("A", "B"),
+    source: Path | str | None = None,
+    modes: Sequence[str] = ("A", "B"),
     seconds: float = 20.0,
     frames: int | None = None,
     rounds: int = 3,
@@ -66,7 +68,7 @@ def run_bench(
     threads: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
-    """Measure `model` on this machine, see Note [Modes].
+    """Measure `model`, by default the demo model, on this machine; see Note [Modes].
 
     source: what `liveswap run --source` takes, of which the first pictures are used; None or `pattern`: a rendered
     performer of `width` x `height`. `seconds` for each mode, shared by the rounds; `frames` ends a round earlier.
@@ -82,21 +84,21 @@ def run_bench(
         or not (0 < seconds < 1e5 and 0 < rate <= 1000)
     ):
         raise UsageError("a bench needs at least one round, one frame and some seconds; choose other numbers")
-    tell = on_progress or (lambda stage, share: None)
-    dfm = read_dfm(model)
-    tell("pictures", 0.0)
-    clip = load_clip(source, width, height, clip_frames)
+    tell = on_progress or (lambda done, total, note: None)
+    dfm = read_dfm(MODEL if model is None else model)
+    tell(0.0, 1.0, "pictures")
+    clip = load_clip(None if source is None else str(source), width, height, clip_frames)
     bench = _Bench(dfm, clip, threads, rate)
-    tell("parity", 0.1)
+    tell(0.1, 1.0, "parity")
     parity = bench.check_parity(min(_PARITY_FRAMES, 2 * len(clip.images)))
     length = _Length(seconds / rounds, frames)
     plan = [(mode, number) for number in range(rounds) for mode in modes]
-    results: dict[Mode, list[dict[str, Any]]] = {mode: [] for mode in modes}
+    results: dict[str, list[dict[str, Any]]] = {mode: [] for mode in modes}
     for step, (mode, number) in enumerate(plan):
-        tell(f"mode {mode}, round {number + 1} of {rounds}", 0.2 + 0.8 * step / len(plan))
+        tell(0.2 + 0.8 * step / len(plan), 1.0, f"mode {mode}, round {number + 1} of {rounds}")
         run = bench.serial if mode == "A" else bench.threaded
         results[mode].append(run(length, warmup))
-    tell("done", 1.0)
+    tell(1.0, 1.0, "done")
     return _report(bench, {mode: middle(each) for mode, each in results.items()}) | {
         "parity": {"frames": parity, "equal": True},
         "rounds": rounds,
@@ -106,7 +108,7 @@ def run_bench(
     }
 
 
-def _report(bench: _Bench, modes: dict[Mode, dict[str, Any]]) -> dict[str, Any]:
+def _report(bench: _Bench, modes: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What is asked first comes first: throughput, the latency of the live run and its stages, then every mode."""
     dfm = bench.dfm
     if "B" in modes:

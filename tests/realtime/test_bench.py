@@ -12,7 +12,7 @@ import pytest
 from realtime import bench
 from realtime.bench import run_bench
 from realtime.bench_clip import Clip, Player, load_clip
-from realtime.bench_report import compare, differences, middle, table
+from realtime.bench_report import compare, comparison_lines, differences, lines, middle, read_result
 from realtime.errors import LiveswapError, ModelError, SourceError, UsageError
 from realtime.frame import Frame
 from realtime.swap import FaceSwapper, SwapResult
@@ -87,7 +87,7 @@ def test_a_threaded_loop_that_publishes_other_pictures_has_no_figures(
 
 
 def test_only_the_mode_that_was_asked_for_is_measured(model: Path) -> None:
-    stages: list[tuple[str, float]] = []
+    told: list[tuple[float, float, str]] = []
     report = run_bench(
         model,
         modes=("A",),
@@ -98,14 +98,15 @@ def test_only_the_mode_that_was_asked_for_is_measured(model: Path) -> None:
         height=240,
         clip_frames=2,
         threads=1,
-        on_progress=lambda stage, share: stages.append((stage, share)),
+        on_progress=lambda *now: told.append(now),
     )
     assert list(report["modes"]) == ["A"]
     assert report["fps"] == report["modes"]["A"]["fps"]
     assert report["overlap"] == 1.0
-    assert [stage for stage, _ in stages] == ["pictures", "parity", "mode A, round 1 of 1", "done"]
-    shares = [share for _, share in stages]
+    assert [note for _, _, note in told] == ["pictures", "parity", "mode A, round 1 of 1", "done"]
+    shares = [done / total for done, total, _ in told]
     assert shares == sorted(shares)
+    assert shares[-1] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -175,23 +176,47 @@ def test_two_reports_are_compared_figure_by_figure(small: dict[str, Any]) -> Non
     after["modes"]["A"]["fps"] *= 2
     after["modes"]["B"]["live"]["latency_ms"]["p95"] *= 3
     after["machine"]["cpu"] = "another"
-    rows = {row.name: row for row in compare(small, after)}
-    assert (rows["A fps"].ratio, rows["A fps"].better) == (2.0, True)
-    assert rows["B live latency p95 ms"].ratio == pytest.approx(3.0)
-    assert not rows["B live latency p95 ms"].better
-    assert rows["B throughput fps"].ratio == 1.0
+    rows = {row["name"]: row for row in compare(small, after)}
+    assert (rows["A fps"]["ratio"], rows["A fps"]["better"]) == (2.0, True)
+    assert rows["B live latency p95 ms"]["ratio"] == pytest.approx(3.0, rel=1e-3)
+    assert not rows["B live latency p95 ms"]["better"]
+    assert rows["B throughput fps"]["ratio"] == 1.0
     assert differences(small, after) == [f"machine cpu: {small['machine']['cpu']} -> another"]
     assert differences(small, small) == []
 
 
-def test_what_is_no_report_cannot_be_compared(small: dict[str, Any]) -> None:
-    for wrong in ({}, {"modes": 3}, {"modes": {"A": 3}}):
-        with pytest.raises(UsageError, match="no report of liveswap bench"):
-            compare(wrong, small)
+def test_a_comparison_marks_what_got_worse_and_divides_by_nothing() -> None:
+    def report(fps: float, p95: float) -> dict[str, Any]:
+        latency = {"p50": 0.0, "p95": p95, "p99": 2.0}
+        return {"modes": {"A": {"fps": fps, "cpu_ms_per_frame": 5.0, "latency_ms": latency, "stages": {}}}}
+
+    rows = compare(report(30, 1.0), report(20, 0.5))
+    text = comparison_lines(rows)
+    assert [line.split()[:2] for line in text if line.endswith("worse")] == [["A", "fps"]]
+    assert next(row for row in rows if row["name"] == "A latency p50 ms")["ratio"] is None
+    assert json.loads(json.dumps(rows)) == rows
+
+
+def test_a_written_report_is_read_back(small: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps(small), encoding="utf-8")
+    assert read_result(path) == small
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[1, 2]", "{}", '{"modes": 3}', '{"modes": {"A": 3}}', '{"modes": {"A": {"fps": 1}}}']
+)
+def test_what_is_no_report_ends_in_one_sentence(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match="; give a file that liveswap bench --json wrote"):
+        read_result(path)
+    with pytest.raises(UsageError, match="does not exist"):
+        read_result(tmp_path / "absent.json")
 
 
 def test_the_table_names_the_machine_every_mode_and_every_stage(small: dict[str, Any]) -> None:
-    text = "\n".join(table(small))
+    text = "\n".join(lines(small))
     assert small["machine"]["cpu"] in text
     for name in ("A ", "B throughput", "B live", *small["stages"]):
         assert f"\n{name}" in text
