@@ -29,6 +29,8 @@ _HANDSHAKE = 1536
 _PING, _PONG = 6, 7
 _FLV_HEADER, _TAG_HEADER, _TAG_TAIL = 13, 11, 4
 _GOODBYE_S = 1.0
+_UNDERWAY_BYTES = 1 << 18
+"""What the system may hold back for a slow network: more would only be old pictures."""
 _MEDIA_CHUNKS = {8: 4, 9: 6, METADATA: 5}
 """FLV tag -> chunk stream."""
 
@@ -87,6 +89,7 @@ class RtmpPublisher:
         self._socket: socket.socket = socket.create_connection((address.host, address.port), timeout_s)
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNDERWAY_BYTES)
             if address.scheme == "rtmps":
                 secure = ssl.create_default_context()
                 self._socket = secure.wrap_socket(self._socket, server_hostname=address.host)

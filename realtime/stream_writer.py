@@ -47,9 +47,10 @@ _BITS_PER_PIXEL, _LEAST_BITS, _MOST_BITS = 0.1, 600_000, 12_000_000
 _AAC_FRAME, _AAC_BITS = 1024, 128_000
 _SHIFT = Fraction(_AAC_FRAME, RATE)
 """The encoder puts a frame of silence before the sound; with this shift nothing has a time before 0."""
-_LEAD_S, _WAIT_S, _ABSENT_S = 3 * _AAC_FRAME / RATE, 0.25, 1.0
-"""Sound is written so far ahead of the picture, if it is there: then the container has no reason to hold the picture
-back. It is waited for so long behind the picture, unless nothing has been heard for a second."""
+_LEAD_S, _WAIT_S, _ABSENT_S = 4 * _AAC_FRAME / RATE, 0.25, 1.0
+"""Sound is written so far ahead of the picture, if it is there: then the container, which sorts by time, need not hold
+the picture back until the next one comes. It is waited for so long behind the picture, unless nothing has been heard
+for a second."""
 _MOST_HEARD_S = 10.0
 _LIMITED = 1
 """FFmpeg's AVCOL_RANGE_MPEG: luma from 16 to 235, what every player expects."""
@@ -198,8 +199,8 @@ class StreamWriter:
         source = self._source
         kind = "flv" if self._url.lower().startswith("rtmp") else "mpegts"
         options = {"flush_packets": "1", "max_interleave_delta": "1"}
-        if kind == "flv":
-            options["flvflags"] = "no_duration_filesize"
+        # Nothing is written afterwards at the beginning; no sound is collected until a packet is full.
+        options |= {"flvflags": "no_duration_filesize"} if kind == "flv" else {"pes_payload_size": "0"}
         target = self._tray if self._wire is not None else self._url
         self._container = av.open(target, "w", format=kind, container_options=options)
         self._container.metadata["service_name"] = "liveswap"
