@@ -65,7 +65,7 @@ class BlendSettings:
     def __post_init__(self) -> None:
         if self.colour not in ("none", "match"):
             raise ValueError(f"colour must be none or match, got {self.colour!r}")
-        for name, low, high in _RANGES:
+        for name, low, high in RANGES:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
                 raise ValueError(f"{name} must be a number in [{low:g}, {high:g}], got {value!r}")
@@ -73,7 +73,7 @@ class BlendSettings:
             raise ValueError(f"hull must be true or false, got {self.hull!r}")
 
 
-_RANGES = (
+RANGES: tuple[tuple[str, float, float], ...] = (
     ("erode", 0, 0.3),
     ("feather", 0, 0.3),
     ("colour_strength", 0, 1),
@@ -83,6 +83,7 @@ _RANGES = (
     ("shift_x", -0.5, 0.5),
     ("shift_y", -0.5, 0.5),
 )
+"""Name, least and greatest value of each setting that is a number."""
 
 
 class Blender:
