@@ -72,9 +72,8 @@ KNOBS: dict[str, tuple[str, str, float]] = {
 
 _OTHER_NAMES = {"\x1b": "q", "/": "?", "+": "=", "_": "-", "<": ",", ">": ".", "{": "[", "}": "]", ":": ";", '"': "'"}
 """The same keys with Shift, and Escape."""
-_TURNS = {
-    key: (name, sign * step) for name, (*keys, step) in KNOBS.items() for key, sign in zip(keys, (-1, 1), strict=True)
-}
+_TURNS = {less: (name, -step) for name, (less, _, step) in KNOBS.items()}
+_TURNS |= {more: (name, step) for name, (_, more, step) in KNOBS.items()}
 _RANGES = {name: (low, high) for name, low, high in RANGES} | {"morph": (0.0, 1.0)}
 
 
@@ -97,7 +96,6 @@ def turn(knobs: Knobs, key: str) -> Knobs:
     value = round(min(max(getattr(owner, name) + step, low), high), 6)
     if name == "morph":
         return replace(knobs, morph=value)
-    # Measured settings by name: all of them are numbers.
     return replace(knobs, blend=replace(knobs.blend, **{name: value}))
 
 

@@ -40,7 +40,7 @@ class Keyboard:
         self.close()
 
     def read(self) -> list[str]:
-        """The keys pressed since the last call; never waits. Arrows and the like, which come as sequences, are left out."""
+        """The keys pressed since the last call; never waits. Arrows and the like, which are sequences, are left out."""
         if not self._on or self._descriptor is None:
             return []
         return _keys(self._waiting(self._descriptor))
@@ -60,8 +60,7 @@ class Keyboard:
         import termios
         import tty
 
-        # In the background, reaching for the terminal would stop the whole program.
-        if os.tcgetpgrp(self._descriptor) != os.getpgrp():
+        if _in_background(self._descriptor):
             self._on = False
             return
         self._before = termios.tcgetattr(self._descriptor)
@@ -75,7 +74,7 @@ class Keyboard:
             while msvcrt.kbhit() and len(data) < _MOST:
                 data += msvcrt.getch()
             return data
-        if os.tcgetpgrp(descriptor) != os.getpgrp() or not select.select([descriptor], [], [], 0)[0]:
+        if _in_background(descriptor) or not select.select([descriptor], [], [], 0)[0]:
             return b""
         try:
             data = os.read(descriptor, _MOST)
@@ -83,6 +82,16 @@ class Keyboard:
             data = b""
         self._on = bool(data)  # an end of file: the terminal is gone
         return data
+
+
+def _in_background(descriptor: int) -> bool:
+    """Whether reaching for the terminal would stop the whole program."""
+    if sys.platform == "win32":
+        return False
+    try:
+        return os.tcgetpgrp(descriptor) != os.getpgrp()
+    except OSError:  # a terminal, but not ours
+        return False
 
 
 def _keys(data: bytes) -> list[str]:

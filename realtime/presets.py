@@ -35,7 +35,7 @@ def default_path() -> Path:
 
 
 def load_presets(path: Path) -> dict[str, Knobs]:
-    """The presets of a file in its order; none if there is no file. Raises UsageError for a file that makes no sense."""
+    """The presets of a file in its order; none if there is no file. Raises UsageError for what makes no sense."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
