@@ -33,18 +33,18 @@ from tests.fakes import info
 from tests.receivers import Programme, RtmpServer, UdpReceiver
 from tests.stream_server import number_of, numbered
 
-SAME_PICTURE_LEVELS = 4.0
-"""What H.264 at the stream's own bit rate leaves of a moving ramp (measured: 2.5 at most); a wrong colour matrix or
-range makes 6 and more."""
-LEAST_PSNR_DB = 30.0
-"""Of the same pictures, measured: 33 dB; a picture of the wrong moment has less than 15."""
+SAME_PICTURE_LEVELS = 2.0
+"""What H.264 at the stream's own bit rate leaves of a moving ramp (measured: 0.6 at most); colours that are marked with
+another matrix than they are made with make 4.4."""
+LEAST_PSNR_DB = 34.0
+"""Of the brightness of the same pictures (measured: 39); the picture before or after has 12."""
 TOGETHER_S = 0.05
-"""Nobody notices less between flash and beep; asked for by the issue (measured: 0.004)."""
+"""Nobody notices less between flash and beep; asked for by the issue (measured: 0.00004)."""
 SAME_TIME_S = 0.0011
 """FLV counts milliseconds."""
 TONE_HZ, SAME_TONE_HZ = 1000, 10
 RATE = 48_000
-GIL_FREE_S = 0.25
+GIL_FREE_S = 0.4
 """A thread that wants to run every 5 ms waits no longer on a busy machine; a held lock would make it the whole time
 limit."""
 
@@ -72,25 +72,24 @@ def shown(programme: Programme) -> list[int]:
     return [number_of(image) for image in programme.images]
 
 
-@pytest.mark.parametrize(("width", "height", "colour"), [(64, 48, (6, 6, 6, 1)), (1280, 720, (1, 1, 1, 1))])
+@pytest.mark.parametrize(("width", "height", "colour"), [(64, 48, (6, 6, 6, 1)), (640, 640, (1, 1, 1, 1))])
 def test_pictures_arrive_in_order_at_their_times_with_their_colours(
     width: int, height: int, colour: tuple[int, int, int, int]
 ) -> None:
     with UdpReceiver() as receiver:
         with StreamWriter(receiver.url, replace(live(width, height), colour=None)) as writer:
             for index in range(12):
-                writer.send(frame(index, ramp(height, width, index), start_s=1000.0))
+                writer.send(frame(index, ramp(height, width, 16 * index), start_s=1000.0))
         seen = receiver.programme()
     assert seen.times_s == pytest.approx([index / 30 for index in range(12)], abs=1e-4)
     assert seen.colour == colour
     assert seen.sound is None
     for index, image in enumerate(seen.images):
-        assert ramp_error(image, index) < SAME_PICTURE_LEVELS
-        assert psnr_db(image, ramp(height, width, index)) > LEAST_PSNR_DB
+        assert ramp_error(image, 16 * index) < SAME_PICTURE_LEVELS
+        assert psnr_db(image, ramp(height, width, 16 * index)) > LEAST_PSNR_DB
 
 
-@pytest.mark.parametrize("sound_is_late_s", [-0.15, -0.02, 0.1])
-@pytest.mark.parametrize("rate", [48_000, 44_100])
+@pytest.mark.parametrize(("sound_is_late_s", "rate"), [(-0.15, 48_000), (-0.02, 44_100), (0.1, 48_000)])
 def test_a_flash_and_its_beep_arrive_together_however_late_the_picture_is(sound_is_late_s: float, rate: int) -> None:
     start_s, flashes = 500.0, (0.5, 1.5, 2.5)
     with UdpReceiver() as receiver:
@@ -393,10 +392,10 @@ def send_until(writer: StreamWriter, server: RtmpServer, word: str, image: Image
 def test_a_server_that_takes_nothing_more_ends_the_stream_in_time(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
     with RtmpServer(tmp_path) as server:
-        writer = connected(server, live(640, 480), timeout_s=0.5)
+        writer = connected(server, live(640, 480), timeout_s=0.8)
         send_until(writer, server, "30", noise)
         server.process.send_signal(signal.SIGSTOP)
-        with pytest.raises(SinkError, match=r"has taken nothing for 0\.5 s; check the server"), Ticker() as ticker:
+        with pytest.raises(SinkError, match=r"has taken nothing for 0\.8 s; check the server"), Ticker() as ticker:
             send_on(writer, 5000, 60, noise)
         writer.abort()
     assert ticker.worst_s < GIL_FREE_S
@@ -489,9 +488,9 @@ class Refusing(OwnServer):
 def test_a_server_that_says_nothing_neither_hangs_nor_stops_the_program() -> None:
     with OwnServer() as server, Ticker() as ticker:
         started = time.monotonic()
-        with pytest.raises(SinkError, match=r"has taken nothing for 0\.7 s"):
-            StreamWriter(f"rtmp://127.0.0.1:{server.port}/live/key", live(), timeout_s=0.7)
-        assert 0.6 < time.monotonic() - started < 3
+        with pytest.raises(SinkError, match=r"has taken nothing for 1 s"):
+            StreamWriter(f"rtmp://127.0.0.1:{server.port}/live/key", live(), timeout_s=1.0)
+        assert 0.9 < time.monotonic() - started < 4
     assert ticker.worst_s < GIL_FREE_S
 
 
