@@ -23,7 +23,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import cv2
 import numpy as np
 
 from realtime.audio_track import AudioTracks, LiveSound
@@ -31,6 +30,7 @@ from realtime.errors import SinkError, UsageError
 from realtime.files import explain, force_entries_to_disk, partial_name
 from realtime.frame import Frame, ImageU8
 from realtime.growing_file import GrowingFile
+from realtime.letterbox import even, letterbox
 from realtime.report import Durations
 from realtime.sound import SoundBlock
 from realtime.source import SWS_MATRIX, SourceInfo, usual_colour
@@ -238,11 +238,7 @@ class VideoWriter:
     def _picture(self, image: ImageU8) -> av.VideoFrame:
         import av
 
-        source = self._source
-        image = _letterboxed(image, source.width, source.height)
-        if self._size != (source.width, source.height):
-            right, below = self._size[0] - source.width, self._size[1] - source.height
-            image = np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE), np.uint8)
+        image = even(letterbox(image, self._source.width, self._source.height))
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24")
         return picture.reformat(
             format="yuv420p",
@@ -306,19 +302,6 @@ class VideoWriter:
     def _check_disk(self) -> None:
         if self._file.error is not None:
             raise SinkError(explain(self._file.error, self._path)) from self._file.error
-
-
-def _letterboxed(image: ImageU8, width: int, height: int) -> ImageU8:
-    """The whole picture as large as fits, (height, width, 3), black around it; itself when the size is right."""
-    rows, columns = image.shape[:2]
-    if (rows, columns) == (height, width):
-        return image
-    scale = min(width / columns, height / rows)
-    fitted = max(round(columns * scale), 1), max(round(rows * scale), 1)
-    image = np.asarray(cv2.resize(image, fitted, interpolation=cv2.INTER_AREA), np.uint8)
-    left, above = (width - fitted[0]) // 2, (height - fitted[1]) // 2
-    right, below = width - fitted[0] - left, height - fitted[1] - above
-    return np.asarray(cv2.copyMakeBorder(image, above, below, left, right, cv2.BORDER_CONSTANT), np.uint8)
 
 
 class _Timeline:
