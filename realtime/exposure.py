@@ -31,11 +31,17 @@ FACE_COVERED, INNER_COVERED = 0.5, 0.6
 could be recognised: the frame counts as not swapped, unless something else hides the rest."""
 LEAST_COVERED = 0.2
 """Share of the face below which no excuse counts."""
-BARE, FOREIGN = 0.45, 0.15
-"""Correlation with memory, relative to that of the covered part: from BARE on the face is wholly bare, below FOREIGN it
-is wholly hidden."""
+MARGIN = 0.85
+"""With an excuse, only so much of what the masks may leave open at most is allowed to be bare."""
+FACE_BARE, INNER_BARE = (0.15, 0.45), (0.4, 0.8)
+"""Correlation with memory, relative to that of the covered part, up to which the open part of the face, or of a half of
+eyes, nose and mouth, is wholly hidden, and from which on it is wholly bare. A half is small, so chance is higher."""
+WHOLE_BARE = 0.35, 0.65
+"""The same for the open part of the face; each half counts as at least so bare."""
 KNOWN = 0.35
 """The covered part has to correlate at least so much with memory, or nothing is concluded from the open part."""
+CERTAIN = 0.7
+"""From this correlation on, relative to the covered part, what is open is remembered too: it is the face."""
 LOOKS = 24
 """So many looks are kept; the oldest is forgotten first."""
 NEW_LOOK = 0.85
@@ -58,6 +64,12 @@ _DARK = 8.0
 """Grey levels added before the logarithm: in the dark, noise is no structure."""
 _WHOLE = 0.9
 """Share of the face that is covered in a frame whose look is kept."""
+_ALIKE = 2
+"""So many looks that resemble the covered part are asked about the open part, and the newest look of every place."""
+_SURE = 0.5
+"""The covered part correlates at least so much with memory before the open part is remembered."""
+_LEAST = FACE_COVERED, INNER_COVERED, INNER_COVERED
+_BARE = FACE_BARE, INNER_BARE, INNER_BARE
 Values = NDArray[np.float32]
 """One value per place, (P,)."""
 
@@ -93,7 +105,9 @@ class Exposure:
             each[:] = 0
         self._kept = self._learnt = 0
 
-    def hides(self, coverage: MaskF32, mesh: NDArray[np.floating], picture: NDArray[np.floating], crop: ImageU8) -> bool:
+    def hides(
+        self, coverage: MaskF32, mesh: NDArray[np.floating], picture: NDArray[np.floating], crop: ImageU8
+    ) -> bool:
         """Whether nobody can recognise the performer: the masks cover the face, or something in front hides the rest.
 
         coverage: (n, n) in [0, 1], how much of each cell of the crop the identity covers. mesh: (468 or more, 2),
@@ -108,10 +122,7 @@ class Exposure:
 
     def _learn(self, look: Values, seen: Values, covered: Values) -> None:
         self._learnt += 1
-        fresh = covered > 0.5
-        self._looks[LOOKS][fresh] = look[fresh]  # the newest look of every place
-        self._known[LOOKS][fresh] = 1
-        self._energy[LOOKS] = self._looks[LOOKS] ** 2
+        self._renew(look, covered > 0.5)
         if float(seen @ covered) < _WHOLE * float(seen.sum()):
             return
         if self._correlation(look, seen)[:LOOKS].max() < NEW_LOOK:
@@ -119,20 +130,32 @@ class Exposure:
             self._looks[slot], self._known[slot], self._energy[slot] = look, 1, look**2
             self._kept += 1
 
+    def _renew(self, look: Values, where: NDArray[np.bool_]) -> None:
+        """Let the newest look of the places `where` be that of `look`."""
+        self._looks[LOOKS][where] = look[where]
+        self._known[LOOKS][where] = 1
+        self._energy[LOOKS] = self._looks[LOOKS] ** 2
+
     def _hidden(self, look: Values, seen: Values, covered: Values) -> bool:
         if float(seen @ covered) < LEAST_COVERED * float(seen.sum()):
             return False
-        sure = float(self._correlation(look, seen * covered).max())
+        likeness = self._correlation(look, seen * covered)
+        sure = float(likeness.max())
         if sure < KNOWN:
             return False
-        for part, least in zip(_places().parts, (FACE_COVERED, INNER_COVERED, INNER_COVERED), strict=True):
-            area, left_open = seen * part, seen * part * (1 - covered)
-            if not area.any():
-                continue
-            like_face = float(self._correlation(look, left_open).max()) / sure
-            bare = min(max((like_face - FOREIGN) / (BARE - FOREIGN), 0.0), 1.0)
-            if bare * float(left_open.sum()) > (1 - least) * float(area.sum()):
+        if sure >= _SURE and float(self._correlation(look, seen * (1 - covered)).max()) >= CERTAIN * sure:
+            self._renew(look, seen > 0)
+        # The covered part tells pose and expression: only looks that share them say something about the rest.
+        alike = np.append(np.argsort(likeness[:LOOKS])[-_ALIKE:], LOOKS)
+        whole_bare: float | None = None
+        for part, least, limits in zip(_places().parts, _LEAST, _BARE, strict=True):
+            left_open = seen * part * (1 - covered)
+            like_face = float(self._correlation(look, left_open)[alike].max()) / sure
+            bare = max(_rise(like_face, limits), whole_bare or 0.0) * float(left_open.sum())
+            if bare > MARGIN * (1 - least) * float((seen * part).sum()):
                 return False
+            if whole_bare is None:  # the first part is the whole face
+                whole_bare = _rise(like_face, WHOLE_BARE)
         return True
 
     def _correlation(self, look: Values, weights: Values) -> Values:
@@ -140,6 +163,11 @@ class Exposure:
         own = self._known @ (weights * look**2)
         theirs = self._energy @ weights
         return np.asarray((self._looks @ (weights * look)) / np.sqrt(own * theirs + 1e-9), np.float32)
+
+
+def _rise(value: float, limits: tuple[float, float]) -> float:
+    """0 up to the lower limit, 1 from the upper one on."""
+    return min(max((value - limits[0]) / (limits[1] - limits[0]), 0.0), 1.0)
 
 
 def covers(coverage: MaskF32, mesh: NDArray[np.floating], picture: NDArray[np.floating]) -> bool:
@@ -196,7 +224,7 @@ def _read(
     seen = np.where(inside, np.maximum(size, 0), 0).astype(np.float32)
 
     small = cv2.resize(crop, (_PICTURE_PX, _PICTURE_PX), interpolation=cv2.INTER_AREA)
-    levels = _sample(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), at / cells)
+    levels = _sample(np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.float32), at / cells)
     grid = np.zeros(places.inside.shape, np.float32)
     grid[places.inside] = np.log(levels + np.float32(_DARK))
     around = cv2.GaussianBlur(grid, (0, 0), _AROUND, borderType=cv2.BORDER_CONSTANT) / places.amount
@@ -204,10 +232,10 @@ def _read(
     return look, seen, np.clip(_sample(coverage, at / cells), 0, 1)
 
 
-def _sample(picture: NDArray[np.uint8] | MaskF32, at: NDArray[np.float32]) -> Values:
+def _sample(picture: MaskF32, at: NDArray[np.float32]) -> Values:
     """(P,) values of a square picture at positions in its sides."""
-    where = np.clip(at * picture.shape[0] - 0.5, -1, picture.shape[0])[None].astype(np.float32)
-    sampled = cv2.remap(picture, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    x, y = np.clip(at * picture.shape[0] - 0.5, -1, picture.shape[0]).astype(np.float32).T
+    sampled = cv2.remap(picture, x[None], y[None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(sampled[0], np.float32)
 
 
