@@ -160,7 +160,8 @@ def _live_opener(kind: Kind, spec: str, options: SourceOptions) -> Callable[[], 
         return lambda: ScreenRegion(rest, **rate)
     from realtime.camera import CameraOpener
 
-    return CameraOpener(rest or spec, width=options.width, height=options.height, fps=options.fps)
+    which = rest or ("0" if spec == "camera" else spec)
+    return CameraOpener(which, width=options.width, height=options.height, fps=options.fps)
 
 
 def _open_recorded(kind: Kind, spec: str, options: SourceOptions) -> Source:

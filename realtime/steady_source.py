@@ -158,7 +158,9 @@ class SteadySource:
             self._away, self._wait_s = True, self._first_wait_s
             self.cuts += 1
             until = "" if self._give_up_s is None else f" for {give_up_s:g} s"
-            _log.warning("%s is lost (%s); trying to get it back%s", self.info.name, _cause(reason), until)
+            _log.warning(
+                "%s is lost (%s); trying to get it back%s", self.info.name, _cause(reason, self.info.name), until
+            )
         while (left_s := self._last_s + give_up_s - self._clock()) > 0:
             self._sleep(min(self._wait_s, left_s))
             self._wait_s = min(2 * self._wait_s, self._longest_wait_s)
@@ -175,11 +177,10 @@ class SteadySource:
             elif self._hear is not None:
                 self.listen(self._hear)
             return
-        raise SourceError(
-            f"{self.info.name} stayed away for {give_up_s:g} s ({_cause(reason)}); check it and start again"
-        )
+        why = _cause(reason, self.info.name)
+        raise SourceError(f"{self.info.name} stayed away for {give_up_s:g} s ({why}); check it and start again")
 
 
-def _cause(sentence: str) -> str:
-    """An error's sentence without its remedy."""
-    return sentence.partition(";")[0]
+def _cause(sentence: str, name: str) -> str:
+    """An error's sentence without its remedy and without the name that was said before."""
+    return sentence.partition(";")[0].replace(name, "it")

@@ -92,7 +92,7 @@ class Stream:
     @property
     def has_sound(self) -> bool:
         """Whether the stream has a track of sound that can be decoded."""
-        return self._tap.audio is not None
+        return self._tap.has_sound
 
     @property
     def damaged(self) -> int:
@@ -105,9 +105,8 @@ class Stream:
 
     def __iter__(self) -> Iterator[Frame]:
         """The newest pictures as they come; what was too late leaves a gap in `index`. Raises SourceError."""
-        kind = self._tap.container.format.name
         # RTSP keeps the pace itself, even that of a recording.
-        paced = kind in ("hls", "dash") or (self.info.frames is not None and kind != "rtsp")
+        paced = self._tap.kind in ("hls", "dash") or (self.info.frames is not None and self._tap.kind != "rtsp")
         edge = Pacer() if paced else Punctuality(float(1 / self._fps))
         while not self._over.is_set():
             picture, self._first = self._first or next(self._pictures, None), None
@@ -157,7 +156,7 @@ class Stream:
                 self._hear(SoundBlock(samples, SOUND_RATE, pts_s))
 
     def _describe(self, first: av.VideoFrame) -> SourceInfo:
-        video, seconds = self._tap.video, (self._tap.container.duration or 0) / 1e6
+        video = self._tap.video
         aspect = video.sample_aspect_ratio or Fraction(1)
         colour = Colour(first.colorspace, first.color_primaries, first.color_trc)
         turned = self._turn.swap_axes
@@ -166,7 +165,7 @@ class Stream:
             width=first.height if turned else first.width,
             height=first.width if turned else first.height,
             fps=self._fps,
-            frames=round(seconds * self._fps) if seconds > 0 else None,
+            frames=round(self._tap.seconds * self._fps) or None,
             live=True,
             time_base=video.time_base or Fraction(1, 90_000),
             colour=colour if colour.matrix in SWS_MATRIX else None,

@@ -45,10 +45,7 @@ class Haul:
 
 
 class Tap:
-    """One connection. Not thread-safe, except for close().
-
-    `video` and `audio` (if any) are the tracks that are read, `container` describes the stream.
-    """
+    """One connection. Not thread-safe, except for close()."""
 
     def __init__(self, url: str, *, open_s: float, stall_s: float) -> None:
         """Connect. Raises SourceError with one sentence that holds no password."""
@@ -59,18 +56,32 @@ class Tap:
         self._closed = False
         self.damaged = 0
         """Packets that could not be decoded."""
-        self.container = _connect(url, self.name, open_s, stall_s)
+        self._container = _connect(url, self.name, open_s, stall_s)
+        self.kind = str(self._container.format.name)
+        """FFmpeg's name for it: rtsp, mpegts, hls, ..."""
+        self.seconds = (self._container.duration or 0) / 1e6
+        """How long the stream will be; 0 when nobody knows."""
         self._packets: Iterator[Packet[Any]] | None = None
+        self._tracks: list[av.VideoStream | av.AudioStream] = []
         try:
-            self.video = moving_pictures(self.container, self.name)
+            video = moving_pictures(self._container, self.name)
             # Threads that share whole pictures among them hand each one over some pictures later.
-            self.video.thread_type = "SLICE"
-            sounds = [each for each in self.container.streams.audio if each.codec_context is not None]
-            self.audio = sounds[0] if sounds else None
-            self._packets = self.container.demux([self.video, *sounds[:1]])
+            video.thread_type = "SLICE"
+            self._pictures_index = video.index
+            self._tracks = [video]
+            self._tracks += [each for each in self._container.streams.audio if each.codec_context is not None][:1]
+            self.has_sound = len(self._tracks) > 1
+            self._packets = self._container.demux(self._tracks)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def video(self) -> av.VideoStream:
+        """What the stream says about its pictures; to be asked before close()."""
+        video = self._tracks[0]
+        assert video.type == "video"
+        return video
 
     def read(self, *, sound: bool, whole_only: bool = False) -> Haul | None:
         """Decode the next packet; None at the end of the stream and after close(). Raises SourceError.
@@ -102,15 +113,16 @@ class Tap:
         self._closed = True
         if self._lock.acquire(blocking=False):
             try:
-                self._packets = None
-                self.container.close()
+                # The decoders, and their threads, end with the last reference to their tracks.
+                self._packets, self._tracks = None, []
+                self._container.close()
             finally:
                 self._lock.release()
 
     def _decode(self, packet: Packet[Any], waited_s: float, sound: bool, whole_only: bool) -> Haul:
         import av
 
-        moves = packet.stream_index == self.video.index
+        moves = packet.stream_index == self._pictures_index
         # An empty packet fetches what the decoder still holds.
         if moves and whole_only and not packet.is_keyframe and packet.size:
             return Haul(waited_s, [], [], skipped=True)
@@ -134,16 +146,19 @@ def _connect(url: str, name: str, open_s: float, stall_s: float) -> InputContain
             options["rtsp_flags"] = "prefer_tcp"
     elif scheme.lower() == "udp":
         options["overrun_nonfatal"] = "1"  # a reader that was away loses pictures, not the stream
+    began_s = time.monotonic()
     try:
         return av.open(url, options=options, timeout=(open_s, stall_s))
     except av.error.FFmpegError as error:
-        problem = _failure_of(error, name, open_s)
+        problem = _failure_of(error, name)
+        if isinstance(error, av.error.ExitError | av.error.TimeoutError) or time.monotonic() - began_s >= open_s:
+            problem = f"{name} was silent for {open_s:g} s; check that it is on air"
     except (ValueError, OSError):  # a null character, for example
         problem = f"{name} is no address; check the spelling"
     raise SourceError(problem)  # outside the handler: FFmpeg's error knows the password
 
 
-def _failure_of(error: av.error.FFmpegError, name: str, open_s: float) -> str:
+def _failure_of(error: av.error.FFmpegError, name: str) -> str:
     """Why there is no stream, with the remedy."""
     from av import error as errors
 
@@ -154,13 +169,11 @@ def _failure_of(error: av.error.FFmpegError, name: str, open_s: float) -> str:
         (errors.HTTPError, f"the server of {name} reports an error; try again later"),
         (errors.HTTPClientError, f"the server of {name} refuses the request; check the address"),
         (errors.ConnectionRefusedError, f"nobody sends at {name}; start the stream, or check host and port"),
-        ((errors.ExitError, errors.TimeoutError), f"{name} was silent for {open_s:g} s; check that it is on air"),
         (errors.InvalidDataError, f"what {name} sends is no video; check the address"),
-        (errors.ProtocolNotFoundError, f"{name} cannot be read: this FFmpeg does not know {name.partition(':')[0]};"),
+        (errors.ProtocolNotFoundError, f"{name} is of a kind that this FFmpeg does not know; send it by another way"),
     ):
         if isinstance(error, kind):
-            remedy = " use rtsp, http, udp or rtmp" if text.endswith(";") else ""
-            return text + remedy
+            return text
     return f"{name} cannot be reached ({error.strerror}); check the address and the network"
 
 

@@ -69,6 +69,22 @@ class Verdict:
     """It is so late that decoding everything would never catch up."""
 
 
+class _Patience:
+    """Lets a stale picture through now and then, for a reader who never catches up."""
+
+    def __init__(self) -> None:
+        self._since_s: float | None = None
+
+    def is_over(self, now_s: float, *, stale: bool) -> bool:
+        """Whether to show this picture."""
+        if stale and self._since_s is None:
+            self._since_s = now_s
+        show = not stale or (self._since_s is not None and now_s - self._since_s >= SHOWN_EVERY_S)
+        if show:
+            self._since_s = None
+        return show
+
+
 class Punctuality:
     """Tells which pictures of a stream are stale. See Note [Staying at the live edge] in realtime.stream.
 
@@ -83,7 +99,7 @@ class Punctuality:
         self._least_s = math.inf
         self._waited_before = False
         self._since_s: float | None = None
-        self._shown_s = -math.inf
+        self._patience = _Patience()
 
     def judge(self, pts_s: float, now_s: float, waited_s: float) -> Verdict:
         """`waited_s`: how long the reader had to wait for this picture; the clock shows `now_s` when it is decoded."""
@@ -91,9 +107,7 @@ class Punctuality:
         self._learn(lateness_s, now_s, waited)
         late_s = 0.0 if self._usual_s is None else lateness_s - self._usual_s
         in_time = self._usual_s is not None and late_s <= self._tolerance_s
-        show = waited or in_time or now_s - self._shown_s >= SHOWN_EVERY_S
-        if show:
-            self._shown_s = now_s
+        show = self._patience.is_over(now_s, stale=not waited and not in_time)
         return Verdict(show, hopeless=not waited and late_s > HOPELESS_S)
 
     def _learn(self, lateness_s: float, now_s: float, waited: bool) -> None:
@@ -121,7 +135,7 @@ class Pacer:
 
     def __init__(self) -> None:
         self._usual_s: float | None = None
-        self._shown_s = -math.inf
+        self._patience = _Patience()
 
     def judge(self, pts_s: float, now_s: float, waited_s: float) -> Verdict:
         """As Punctuality.judge; a picture that comes too early is to be kept for a while."""
@@ -131,7 +145,5 @@ class Pacer:
         if late_s > UNDERRUN_S and waited_s >= WAIT_S:
             usual_s, late_s = lateness_s, 0.0
         self._usual_s = usual_s
-        show = late_s <= UNDERRUN_S or now_s - self._shown_s >= SHOWN_EVERY_S
-        if show:
-            self._shown_s = now_s
+        show = self._patience.is_over(now_s, stale=late_s > UNDERRUN_S)
         return Verdict(show, max(-late_s, 0.0))

@@ -1,8 +1,8 @@
 """Real stream servers on loopback: MPEG-TS over HTTP and UDP, H.264 with sound over RTSP. For the tests of streams.
 
-FFmpeg encodes, multiplexes and packs RTP; the servers speak HTTP and RTSP themselves (interleaved in TCP, or UDP). Every
-viewer gets a live programme whose pictures carry their number, at the pace of the clock: picture n belongs to the moment
-`on_air_s + n / FPS`, so that a test can tell how late it came.
+FFmpeg encodes, multiplexes and packs RTP; the servers speak HTTP and RTSP themselves (interleaved in TCP, or UDP).
+Every viewer gets a live programme whose pictures carry their number, at the pace of the clock: picture n belongs to
+the moment `on_air_s + n / FPS`, so that a test can tell how late it came.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ import av
 import numpy as np
 from av.container import OutputContainer
 from av.packet import Packet
+from numpy.typing import NDArray
 
 from realtime.frame import ImageU8
 
-FPS = 25
+FPS = 50
 SIZE = (160, 96)
 TONE_HZ = 500
 _BITS = 12
@@ -66,6 +67,7 @@ class Station:
         self.paused = False
         """While it lasts nothing is sent; afterwards what was missed comes at once."""
         self.on_air_s = time.monotonic()
+        self.on_air_unix_s = time.time()
 
     def lateness_s(self, image: ImageU8, captured_s: float) -> float:
         """How long after its moment a picture was there."""
@@ -115,9 +117,15 @@ def _encoder_of_sound(codec: str, rate: int) -> av.AudioCodecContext:
     return encoder
 
 
+def signal(moment_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sound of the station, by the seconds since it went on air: a tone, a quarter of a second on and off."""
+    sounds = (np.floor(4 * moment_s) % 2 == 0).astype(np.float64)
+    return np.asarray(0.5 * np.sin(2 * np.pi * TONE_HZ * moment_s) * sounds, np.float64)
+
+
 def tone(first: int, count: int, rate: int) -> av.AudioFrame:
-    """Samples `first` to `first + count` of a tone that has run since the station went on air."""
-    wave = 0.5 * np.sin(2 * np.pi * TONE_HZ * np.arange(first, first + count) / rate)
+    """Samples `first` to `first + count` of what the station plays."""
+    wave = signal(np.arange(first, first + count) / rate)
     if rate == 48_000:
         block = av.AudioFrame.from_ndarray(wave.astype(np.float32)[None], format="fltp", layout="mono")
     else:
@@ -273,7 +281,7 @@ class HttpServer(_Server):
 
 
 class RtspServer(_Server):
-    """The station as H.264 and mu-law sound over RTP. With `password` it wants `user` and that, by digest (RFC 2617)."""
+    """The station as H.264 and mu-law sound over RTP. With `password` it wants `user` and that, by digest."""
 
     def __init__(
         self, station: Station, *, password: str = "", port: int = 0, transports: tuple[str, ...] = ("TCP", "UDP")
@@ -432,6 +440,8 @@ class _RtspViewer:
                 if number not in self._ways:
                     continue
                 options = {"packetsize": "1200", "payload_type": "96" if codec == "libx264" else "0"}
+                # Both tracks tell the same clock when their time was 0: so the viewer knows what belongs together.
+                options["start_time_realtime"] = str(round(1e6 * self._server.station.on_air_unix_s))
                 container = av.open(_Pipe(_by_kind(self._ways[number])), "w", format="rtp", options=options)
                 containers.append(container)
                 tracks.append(_Track(container, codec, rate))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import sys
 import time
 from collections.abc import Callable
 from fractions import Fraction
@@ -253,6 +254,22 @@ def test_a_file_that_is_called_like_a_source_is_named_with_its_folder(
     write_clip(Path("a.mp4"), count=2).rename("screen")
     with open_source("./screen") as video:
         assert len(list(video)) == 2
+
+
+def test_a_camera_that_is_not_there_is_told_at_once() -> None:
+    began_s = time.monotonic()
+    with pytest.raises(SourceError) as error:
+        open_source("camera:there is no such camera")
+    sentence(error)
+    assert time.monotonic() - began_s < 10, "nobody waits for what was never there"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a screen")
+def test_a_screen_without_a_display_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPLAY", ":9999")
+    with pytest.raises(SourceError) as error:
+        open_source("screen")
+    sentence(error)
 
 
 def test_a_mirror_exchanges_left_and_right(tmp_path: Path) -> None:
