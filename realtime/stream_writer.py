@@ -9,6 +9,7 @@ Note [The delay line]
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import ssl
 import threading
@@ -44,6 +45,8 @@ _LEAST_TICKS = 90
 """FLV counts milliseconds: two pictures lie at least one apart."""
 _KEY_S, _REPEAT_S = 1.0, 0.5
 _BITS_PER_PIXEL, _LEAST_BITS, _MOST_BITS = 0.1, 600_000, 12_000_000
+_MOST_THREADS = 4
+"""Each thread of an encoder without delay gets a strip of the picture; narrow strips look worse."""
 _AAC_FRAME, _AAC_BITS = 1024, 128_000
 _SHIFT = Fraction(_AAC_FRAME, RATE)
 """The encoder puts a frame of silence before the sound; with this shift nothing has a time before 0."""
@@ -219,6 +222,7 @@ class StreamWriter:
         context, colour = self._video.codec_context, source.colour or usual_colour(source.height)
         context.width, context.height, context.pix_fmt = *self._size, "yuv420p"
         context.time_base, context.bit_rate = Fraction(1, _TICKS), bits
+        context.thread_count = min(os.cpu_count() or 1, _MOST_THREADS)
         context.sample_aspect_ratio = source.pixel_aspect
         context.colorspace, context.color_range = colour.matrix, _LIMITED
         context.color_primaries, context.color_trc = colour.primaries, colour.transfer

@@ -232,7 +232,7 @@ def test_players_can_start_in_the_middle() -> None:
     def stream() -> None:
         with StreamWriter(url, live(160, 96), sound=True) as writer:
             while not over.is_set():
-                index = round(30 * (time.monotonic() - started_s))
+                index = int(30 * (time.monotonic() - started_s))
                 writer.hear(tone(index / 30, 1 / 30, index / 30))
                 writer.send(frame(index, numbered(index)))
                 time.sleep(1 / 30)
