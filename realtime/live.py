@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from realtime.align import CropGeometry
 from realtime.capture import SourceOptions, is_live, open_source
 from realtime.config import LiveConfig
-from realtime.controls import Knobs
+from realtime.controls import Knobs, help_lines
 from realtime.desk import Desk
 from realtime.detect import FaceFinder
 from realtime.dfm import Dfm, read_dfm
@@ -24,8 +24,9 @@ from realtime.infer import OnnxEngine, open_engine
 from realtime.keyboard import Keyboard
 from realtime.live_swapper import Change, LiveSwapper
 from realtime.microphone import Microphone
+from realtime.outlet import SinkFactory
 from realtime.pace import PacedSource
-from realtime.pipeline import Pipeline, SinkFactory
+from realtime.pipeline import Pipeline
 from realtime.presets import default_path, load_presets
 from realtime.recorder import InputRecorder
 from realtime.replay import ReplaySource
@@ -104,7 +105,8 @@ class Live:
         desk.watch()
         if self._preview is None:
             return
-        for event in self._preview.pump(progress, desk.notes(), hud=desk.hud, help=desk.help):
+        lines = help_lines() if desk.help else None
+        for event in self._preview.pump(progress, desk.notes(), hud=desk.hud, help_lines=lines):
             match event:
                 case Key(char):
                     desk.press(char)
