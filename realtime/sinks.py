@@ -70,7 +70,7 @@ def check_sink(spec: str, source: SourceInfo | None = None) -> None:
 
         check_camera()
     elif "://" in spec:
-        from realtime.stream_writer import check_url
+        from realtime.stream_link import check_url
 
         check_url(spec)
     else:

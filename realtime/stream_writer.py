@@ -1,36 +1,28 @@
 """Sends a live stream over the network. Frames and sound in, H.264 and AAC out: MPEG-TS over UDP or SRT, FLV over RTMP.
 
-Note [The delay line]
-    A frame reaches this sink when it has been swapped, its sound long before. Sound waits here until a picture of its
-    time goes out, and both carry the time at which they were caught, so that they stay together however long the swap
-    takes. Sound that never comes is replaced by silence: players wait for a track that was announced.
+Both carry the time at which they were caught, so that they stay together however long the swap takes.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import socket
-import ssl
-import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Protocol, Self
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from realtime.datagrams import Datagrams, UdpAddress
-from realtime.errors import SinkError, UsageError
+from realtime.delay_line import FRAME, DelayLine
+from realtime.errors import SinkError
 from realtime.frame import Frame, ImageU8
 from realtime.letterbox import even, letterbox
 from realtime.pace import Pace
-from realtime.rtmp import Address, Refused, RtmpPublisher
 from realtime.sound import SoundBlock
-from realtime.sound_line import RATE, SoundLine
+from realtime.sound_line import RATE
 from realtime.source import SWS_MATRIX, SourceInfo, usual_colour
+from realtime.stream_link import StreamLink, check_url, scheme_of
 from realtime.urls import redact
 
 if TYPE_CHECKING:
@@ -39,7 +31,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-SCHEMES = ("udp", "srt", "rtmp", "rtmps")
 _TICKS = 90_000
 _LEAST_TICKS = 90
 """FLV counts milliseconds: two pictures lie at least one apart."""
@@ -47,30 +38,11 @@ _KEY_S, _REPEAT_S = 1.0, 0.5
 _BITS_PER_PIXEL, _LEAST_BITS, _MOST_BITS = 0.1, 600_000, 12_000_000
 _MOST_THREADS = 4
 """Each thread of an encoder without delay gets a strip of the picture; narrow strips look worse."""
-_AAC_FRAME, _AAC_BITS = 1024, 128_000
-_SHIFT = Fraction(_AAC_FRAME, RATE)
+_AAC_BITS = 128_000
+_SHIFT = Fraction(FRAME, RATE)
 """The encoder puts a frame of silence before the sound; with this shift nothing has a time before 0."""
-_LEAD_S, _WAIT_S, _ABSENT_S = 4 * _AAC_FRAME / RATE, 0.25, 1.0
-"""Sound is written so far ahead of the picture, if it is there: then the container, which sorts by time, need not hold
-the picture back until the next one comes. It is waited for so long behind the picture, unless nothing has been heard
-for a second."""
-_MOST_HEARD_S = 10.0
 _LIMITED = 1
 """FFmpeg's AVCOL_RANGE_MPEG: luma from 16 to 235, what every player expects."""
-
-
-def check_url(url: str) -> None:
-    """Raise UsageError when `url` is no address that a StreamWriter can send to."""
-    scheme = url.partition("://")[0].lower()
-    try:
-        if scheme == "udp":
-            UdpAddress(url)
-        elif scheme in ("rtmp", "rtmps"):
-            Address.parse(url)
-        elif scheme != "srt":
-            raise ValueError(f"a stream goes to {', '.join(f'{each}://' for each in SCHEMES)}")
-    except ValueError as error:
-        raise UsageError(f"{redact(url)} is no address to stream to: {error}; correct --sink") from None
 
 
 class StreamWriter:
@@ -84,21 +56,18 @@ class StreamWriter:
         from av.error import FFmpegError
 
         check_url(url)
-        self.name, self._url, self._timeout_s = redact(url), url, timeout_s
+        self.name, self._url = redact(url), url
         self._source, self._ffmpeg_error = source, FFmpegError
-        self._pace, self._lock = Pace(), threading.Lock()
+        self._pace, self._delay = Pace(), DelayLine()
         self._origin_s: float | None = None
         self._ticks, self._key_ticks, self._sent_s = -_LEAST_TICKS, 0, 0.0
         self._picture: av.VideoFrame | None = None
-        self._heard: deque[SoundBlock] = deque()
-        self._line, self._heard_s = SoundLine(), -_MOST_HEARD_S
         self._samples = 0
         self._newest_sound_s: float | None = None
         self._ended = False
-        self._tray = _Tray()
-        self._wire: _Wire | None = None
+        # FFmpeg itself speaks SRT.
+        self._link = StreamLink(url, timeout_s) if scheme_of(url) != "srt" else None
         try:
-            self._wire = self._connect()
             self._open(sound)
             self._deliver()
         except BaseException:
@@ -146,13 +115,8 @@ class StreamWriter:
 
     def hear(self, block: SoundBlock) -> None:
         """Take sound for later; without a sound track, or after the end, it is not used."""
-        if self._sound is None:
-            return
-        with self._lock:
-            self._heard.append(block)
-            seconds = sum(each.seconds for each in self._heard)
-            while seconds > _MOST_HEARD_S and len(self._heard) > 1:
-                seconds -= self._heard.popleft().seconds
+        if self._sound is not None:
+            self._delay.hear(block)
 
     def close(self) -> None:
         """Send what the encoders still hold, say goodbye. Safe to call twice. Raises SinkError."""
@@ -172,27 +136,16 @@ class StreamWriter:
             self.abort()
             raise
         self._ended = True
-        if self._wire is not None:
-            self._wire.close()
+        if self._link is not None:
+            self._link.close()
 
     def abort(self) -> None:
         """Hang up. Never raises; safe to call twice."""
         if self._ended:
             return
         self._ended = True
-        if self._wire is not None:
-            self._wire.abort()
-
-    def _connect(self) -> _Wire | None:
-        scheme = self._url.partition("://")[0].lower()
-        try:
-            if scheme == "udp":
-                return Datagrams(UdpAddress(self._url))
-            if scheme in ("rtmp", "rtmps"):
-                return RtmpPublisher(Address.parse(self._url), timeout_s=self._timeout_s)
-        except OSError as error:
-            raise SinkError(self._sentence(error)) from error
-        return None
+        if self._link is not None:
+            self._link.abort()
 
     def _open(self, sound: bool) -> None:
         import av
@@ -200,12 +153,11 @@ class StreamWriter:
         from av.video.reformatter import Interpolation
 
         source = self._source
-        kind = "flv" if self._url.lower().startswith("rtmp") else "mpegts"
+        kind = "flv" if scheme_of(self._url).startswith("rtmp") else "mpegts"
         options = {"flush_packets": "1", "max_interleave_delta": "1"}
         # Nothing is written afterwards at the beginning; no sound is collected until a packet is full.
         options |= {"flvflags": "no_duration_filesize"} if kind == "flv" else {"pes_payload_size": "0"}
-        target = self._tray if self._wire is not None else self._url
-        self._container = av.open(target, "w", format=kind, container_options=options)
+        self._container = av.open(self._link or self._url, "w", format=kind, container_options=options)
         self._container.metadata["service_name"] = "liveswap"
         fps = min(max(source.fps.limit_denominator(1 << 16), Fraction(1)), Fraction(240))
         self._size = source.width + source.width % 2, source.height + source.height % 2
@@ -270,32 +222,15 @@ class StreamWriter:
         self._deliver()
 
     def _write_sound(self, picture_s: float) -> None:
-        """Write the sound that belongs to a picture of this time, and what of the following is already there."""
         if self._sound is None:
             return
         import av
 
-        with self._lock:
-            blocks = list(self._heard)
-            self._heard.clear()
-        for block in blocks:
-            at_s = block.pts_s - (self._origin_s or 0.0)
-            self._line.add(block, at_s)
-            self._heard_s = max(self._heard_s, at_s + block.seconds)
-        ahead_s = picture_s + _LEAD_S
-        absent = picture_s - self._heard_s > _ABSENT_S
-        self._line.fill(ahead_s if absent else picture_s - _WAIT_S)
-        known = min(round(self._line.end_s * RATE), round(ahead_s * RATE))
-        pieces = self._line.take((known - known % _AAC_FRAME) / RATE)
-        if not pieces:
-            return
-        samples = np.concatenate(pieces)
-        for start in range(0, len(samples), _AAC_FRAME):
-            planes = np.ascontiguousarray(samples[start : start + _AAC_FRAME].T)
+        for planes in self._delay.take(picture_s, self._origin_s or 0.0):
             sound = av.AudioFrame.from_ndarray(planes, format="fltp", layout="stereo")
             sound.sample_rate, sound.time_base = RATE, Fraction(1, RATE)
-            sound.pts = self._samples + _AAC_FRAME
-            self._samples += _AAC_FRAME
+            sound.pts = self._samples + FRAME
+            self._samples += FRAME
             self._mux(self._sound.encode(sound))
 
     def _mux(self, packets: Sequence[Packet[Any]]) -> None:
@@ -307,64 +242,5 @@ class StreamWriter:
             self._container.mux(packet)
 
     def _deliver(self) -> None:
-        data = self._tray.take()
-        if self._wire is None or not data:
-            return
-        try:
-            self._wire.send(data)
-        except OSError as error:
-            raise SinkError(self._sentence(error)) from error
-
-    def _sentence(self, error: OSError) -> str:
-        if isinstance(error, socket.gaierror):
-            return f"{self.name}: nobody knows the host {urlsplit(self._url).hostname}; check its spelling"
-        if isinstance(error, Refused):
-            return f"{self.name} refuses the stream ({self._said(error)}); check the key, and who else uses it"
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return f"{self.name} cannot prove who it is ({error.verify_message}); check the address and the clock"
-        if isinstance(error, ssl.SSLError):
-            return f"{self.name} is not encrypted as it should be ({error.reason}); try rtmp:// or another port"
-        if isinstance(error, TimeoutError):
-            return f"{self.name} has taken nothing for {self._timeout_s:g} s; check the server and the network"
-        if isinstance(error, ConnectionRefusedError):
-            return f"nobody listens at {self.name}; start the server or check the address"
-        reason = error.strerror or self._said(error)
-        return f"{self.name} is gone ({reason}); check the server and the key, then start again"
-
-    def _said(self, error: OSError) -> str:
-        """What a server says, without the key and in one short line."""
-        text = "".join(each if each.isprintable() else " " for each in str(error))
-        secrets = (part for name in urlsplit(self._url)[2:4] for part in (name, *name.split("/")))
-        for secret in sorted(filter(None, secrets), key=len, reverse=True):
-            text = text.replace(secret, "***") if len(secret) >= 4 else text
-        return " ".join(text.split())[:120]
-
-
-class _Wire(Protocol):
-    """What carries the bytes. Each method raises OSError, but abort()."""
-
-    def send(self, data: bytes, /) -> None: ...
-
-    def close(self) -> None: ...
-
-    def abort(self) -> None: ...
-
-
-class _Tray:
-    """Where the container puts its bytes."""
-
-    name = "stream"
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-
-    def write(self, data: bytes) -> int:
-        """Keep the bytes."""
-        self._data += data
-        return len(data)
-
-    def take(self) -> bytes:
-        """What came since the last time."""
-        data = bytes(self._data)
-        self._data.clear()
-        return data
+        if self._link is not None:
+            self._link.deliver()
