@@ -46,6 +46,11 @@ class AugmentConfig:
     occlude_by: float = 0.1
     """Share of the run over which occluders come in: what cannot paint a face yet learns nothing from half of one."""
 
+    def __post_init__(self) -> None:
+        for name in ("occluded", "occlude_by"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} lies between 0 and 1, got {getattr(self, name)}")
+
 
 class Pair(NamedTuple):
     """One batch of one person; N, 3 or 1, R, R float32 in [0, 1]."""

@@ -67,6 +67,8 @@ class _Draws:
         """(M, count) in [low, high), or (M,) for a count of 1."""
         taken = self._numbers[:, self._next : self._next + count] * (high - low) + low
         self._next += count
+        if self._next > self._numbers.shape[1]:
+            raise ValueError(f"a thing needs more than {self._numbers.shape[1]} numbers; raise DRAWS")
         return taken[:, 0] if count == 1 else taken
 
 

@@ -195,3 +195,20 @@ def test_the_warp_is_proportional_to_its_strength_and_spares_its_share() -> None
     assert not none.any()
     spared = (whole.abs().amax(dim=(1, 2, 3)) == 0).float()
     assert float(spared.mean()) == pytest.approx(DEFAULT.straight, abs=0.03)
+
+
+def test_things_stand_in_front_of_inputs_alone() -> None:
+    bare, occluded = (augment(faces(), SIDE, MARGIN, DEFAULT, 0.5, seeded(), share) for share in (0.0, 1.0))
+    assert torch.equal(occluded.targets, bare.targets)
+    assert torch.equal(occluded.masks, bare.masks)
+    assert torch.equal(occluded.details, bare.details)
+    assert not torch.equal(occluded.inputs, bare.inputs)
+    assert bool((occluded.input_masks <= bare.input_masks).all())
+    assert float(occluded.input_masks.sum()) < 0.95 * float(bare.input_masks.sum())
+
+
+@pytest.mark.parametrize("name", ["occluded", "occlude_by"])
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_share_is_a_share(name: str, share: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} lies between 0 and 1"):
+        AugmentConfig(**{name: share})  # type: ignore[arg-type]

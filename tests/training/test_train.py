@@ -30,7 +30,15 @@ from training.checkpoint import BEST, LATEST, RUN, Progress, load_best, load_lat
 from training.evaluate import look, open_held_out
 from training.losses import side_loss
 from training.model import CodeStatistics, FaceAutoencoder
-from training.train import TrainProgress, budget_used, learning_rate, train, wants_bf16, warp_strength
+from training.train import (
+    TrainProgress,
+    budget_used,
+    learning_rate,
+    occluded_share,
+    train,
+    wants_bf16,
+    warp_strength,
+)
 
 STEPS = 5
 LOOKS = (2, 4, 5)
@@ -586,6 +594,13 @@ def test_the_warp_fades_from_one_to_nothing() -> None:
     assert shares == sorted(shares, reverse=True)
     assert [shares[i] for i in (0, 2, 4, 5)] == pytest.approx([1, 0.5, 0, 0])
     assert warp_strength(replace(TINY, warp_until=0.0), 0.0) == 0.0
+
+
+def test_occluders_come_in_once_and_stay() -> None:
+    config = replace(TINY, augment=replace(TINY.augment, occluded=0.6, occlude_by=0.2))
+    assert [occluded_share(config, used) for used in (0.0, 0.1, 0.2, 1.0)] == pytest.approx([0.0, 0.3, 0.6, 0.6])
+    at_once = replace(TINY, augment=replace(TINY.augment, occluded=0.6, occlude_by=0.0))
+    assert occluded_share(at_once, 0.0) == 0.6
 
 
 def test_the_budget_ends_with_whichever_of_time_and_steps_ends_first() -> None:
