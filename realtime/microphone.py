@@ -13,12 +13,12 @@ import logging
 import math
 import os
 import sys
+import sysconfig
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Protocol, Self
 
 import numpy as np
@@ -29,8 +29,10 @@ from realtime.sound import SoundBlock
 
 _log = logging.getLogger(__name__)
 
-SETTLE_S, WINDOW_S = 0.3, 2.0
-"""So much is heard before the first block is given away; so far back the quickest block is looked for."""
+SETTLE_S, MOST_HELD_S = 0.3, 3.0
+"""So much is heard at least before the first block is given away, and at most when all of it comes at once."""
+WINDOW_S = 4.0
+"""So far back the quickest block is looked for: some sound servers hand over two seconds at once."""
 PULL_S, MOST_PULL = 4.0, 0.001
 """A difference is pulled in over so many seconds, at most by this share of the time."""
 JUMP_S = 0.05
@@ -39,7 +41,6 @@ JUMP_S = 0.05
 _POLL_S, _CLOSE_S = 0.005, 1.0
 _NON_BLOCK = 4
 """FFmpeg's AVFMT_FLAG_NONBLOCK."""
-_ALSA_SETTINGS = "/usr/share/alsa"
 _FORMATS = {"linux": ("pulse", "alsa"), "win32": ("dshow",), "darwin": ("avfoundation",)}
 _ADDRESSES = {"dshow": "audio={}", "avfoundation": ":{}"}
 _OPTIONS = {"dshow": {"audio_buffer_size": "20"}, "pulse": {"fragment_size": "3840"}}
@@ -140,19 +141,19 @@ class ArrivalTimes:
     def __init__(self, rate: int) -> None:
         self._rate = rate
         self._counted = self._given = 0
+        self.settled = False
+        """Whether enough has arrived for `take`."""
         self._quickest: deque[tuple[float, float]] = deque()
         self._began_s: float | None = None
-
-    @property
-    def settled(self) -> bool:
-        """Whether enough has arrived for `take`."""
-        return self._counted >= SETTLE_S * self._rate
 
     def arrived(self, count: int, now_s: float) -> None:
         """`count` samples that follow those before were there at `now_s`."""
         self._counted += count
         length_s = self._counted / self._rate
         latest_s = now_s - length_s  # sample 0 was heard no later
+        # While blocks come faster than they were heard, the quickest is still to come.
+        caught_up = self._quickest and latest_s > self._quickest[0][1] - 0.5 * count / self._rate
+        self.settled = self.settled or length_s >= (SETTLE_S if caught_up else MOST_HELD_S)
         while self._quickest and self._quickest[-1][1] >= latest_s:
             self._quickest.pop()
         self._quickest.append((length_s, latest_s))
@@ -221,9 +222,21 @@ def _address(name: str | None, format: str) -> str:
 
 
 def _help_alsa() -> None:
-    """Tell ALSA where this system keeps its settings: the copy in PyAV's wheels looks where it was built."""
-    if sys.platform == "linux" and Path(_ALSA_SETTINGS, "alsa.conf").is_file():
-        os.environ.setdefault("ALSA_CONFIG_DIR", _ALSA_SETTINGS)
+    """Tell ALSA where this system keeps its settings and plug-ins: the copy in PyAV's wheels looks where it was built.
+
+    Without the plug-ins it cannot hear what PulseAudio or PipeWire hold, which is everything on a usual desktop.
+    """
+    if sys.platform != "linux":
+        return
+    several = sysconfig.get_config_var("MULTIARCH") or ""
+    places = {
+        "ALSA_CONFIG_DIR": ["/usr/share/alsa"],
+        "ALSA_PLUGIN_DIR": [f"/usr/lib/{several}/alsa-lib", "/usr/lib64/alsa-lib", "/usr/lib/alsa-lib"],
+    }
+    for variable, folders in places.items():
+        found = next((folder for folder in folders if os.path.isdir(folder)), None)
+        if found is not None:
+            os.environ.setdefault(variable, found)
 
 
 class _AvDevice:

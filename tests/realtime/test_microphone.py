@@ -24,8 +24,8 @@ PACED_S = 0.03
 STEADY = 1.1e-3
 """By how much of its length a block's time may be off the count of samples: the most that is ever pulled in, 0.1 %."""
 FOLLOWED_S = 0.003
-"""How close times stay to the truth: drift of 0.02 % over the 4 s in which it is pulled in and the 2 s looked back
-make 1.2 ms; the quickest of a hundred blocks is up to 1 ms late."""
+"""How close times stay to the truth: drift of 0.02 % over the 4 s in which it is pulled in and the 4 s looked back
+make 1.6 ms; the quickest of a hundred blocks is up to 1 ms late."""
 
 needs_lavfi = pytest.mark.skipif("lavfi" not in av.formats_available, reason="this PyAV has no lavfi")
 needs_alsa = pytest.mark.skipif(
@@ -62,7 +62,7 @@ def test_every_layout_becomes_one_channel_or_two(channels: str, heard: int) -> N
 
 
 @needs_lavfi
-@pytest.mark.parametrize("after_s", [0.0, 0.05, 0.5])
+@pytest.mark.parametrize("after_s", [0.0, 0.05, 1.0])
 def test_closing_from_another_thread_ends_the_listening(after_s: float) -> None:
     for _ in range(3):
         microphone = Microphone(TONE, format="lavfi")
@@ -110,16 +110,16 @@ def test_a_microphone_that_is_not_there_is_one_sentence_with_what_is_or_what_to_
 
 
 @needs_alsa
-def test_alsa_is_really_read() -> None:
+def test_alsa_is_really_opened_read_and_closed() -> None:
     """ALSA's null device: whatever lay in memory, as fast as it is asked. It needs ALSA's own settings to be found."""
     try:
         microphone = Microphone("null", format="alsa")
     except SourceError as error:
         pytest.skip(f"ALSA has no settings here: {error}")
-    with microphone:
-        block = next(microphone.blocks(0.0))
-    assert block.samples.shape[1] in (1, 2)
-    assert block.seconds >= SETTLE_S
+    closer = threading.Timer(0.3, microphone.close)
+    closer.start()
+    assert list(microphone.blocks(0.0)) == []
+    closer.join()
 
 
 class SimulatedMicrophone:
@@ -191,12 +191,17 @@ def test_what_waited_while_the_device_was_opened_has_its_true_times() -> None:
     assert [block.pts_s for block in blocks] == pytest.approx(truth, abs=1e-6)
 
 
-def test_a_stretch_that_was_lost_is_a_jump_within_two_seconds() -> None:
+def test_a_sound_server_that_hands_over_two_seconds_at_once_makes_no_jumps() -> None:
+    blocks, truth = listen(0.0, lambda end_s: 2 - (end_s % 2), seconds=20)
+    assert [block.pts_s for block in blocks] == pytest.approx(truth, abs=0.01)
+
+
+def test_a_stretch_that_was_lost_is_a_jump_within_four_seconds() -> None:
     """The samples between 10 s and 11 s never arrive: from then on every block comes a second later than counted."""
     blocks, truth = listen(0.0, lambda end_s: 1.0 if end_s > 1010 else 0.0, seconds=20)
     off = np.array([block.pts_s for block in blocks]) - truth
     assert np.abs(off[:900]).max() < 1e-6
-    assert off[-700:] == pytest.approx(1.0, abs=JUMP_S)
+    assert off[-500:] == pytest.approx(1.0, abs=JUMP_S)
 
 
 class SilentDevice:
