@@ -82,7 +82,8 @@ def test_the_share_is_kept_and_some_shadows_fall_without_a_thing(share: float) -
     assert float(changed.float().mean()) < share * (1 + SHADOWS) + 0.06
     assert 0.5 * share < float(hidden.float().mean()) < share + 0.05
     assert bool(shaded.any())
-    assert bool((result.inputs <= inputs + ROUNDING)[shaded].all())
+    inside = (seen > 0).expand(-1, 3, -1, -1)
+    assert bool(((result.inputs <= inputs + ROUNDING) | ~inside)[shaded].all())
 
 
 def test_the_generator_alone_decides_and_goes_on_alike_for_every_share() -> None:
