@@ -118,7 +118,7 @@ def test_alsa_is_really_opened_read_and_closed() -> None:
         pytest.skip(f"ALSA has no settings here: {error}")
     closer = threading.Timer(0.3, microphone.close)
     closer.start()
-    assert list(microphone.blocks(0.0)) == []
+    assert all(block.samples.shape[1] in (1, 2) for block in microphone.blocks(0.0))
     closer.join()
 
 
