@@ -211,32 +211,24 @@ def build_parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--config", type=_path, metavar="FILE.toml", help="settings; flags win over it")
     run.add_argument("--size", type=_size, metavar="WxH", help="ask the camera for this size")
-    run.add_argument(
-        "--fps", type=_positive, metavar="N", help="ask the camera for this rate; rate of pictures, screen"
-    )
+    run.add_argument("--fps", type=_positive, metavar="N", help="ask the camera for this rate; rate of a screen")
     run.add_argument("--seek", type=_number, dest="seek_s", metavar="S", help="begin so many seconds into the file")
     run.add_argument("--loop", action="store_true", default=None, help="begin the file again at its end")
     run.add_argument("--mirror", action="store_true", default=None, help="exchange right and left")
     run.add_argument(
-        "--microphone", type=_text, nargs="?", const="default", metavar="NAME", help="its sound goes into live outputs"
+        "--microphone", type=_text, nargs="?", const="default", metavar="NAME", help="its sound goes along"
     )
-    run.add_argument(
-        "--face", type=_face, metavar="WHO", help="lock (the default), largest, leftmost, all, or 1, 2, ..."
-    )
+    run.add_argument("--face", type=_face, metavar="WHO", help="lock (default), largest, leftmost, all, 1, 2, ...")
     run.add_argument("--bystanders", choices=("show", "blur"), help="what becomes of everybody else's face")
     run.add_argument(
         "--on-miss", choices=("hold", "blur", "slate", "pass"), help="what to show when a frame was not swapped"
     )
     run.add_argument("--hold-ms", type=_number, metavar="MS", help="how long the last swap stands in")
-    run.add_argument(
-        "--latency-cap-ms", type=_positive, metavar="MS", help="live: drop frames that are older than this"
-    )
+    run.add_argument("--latency-cap-ms", type=_positive, metavar="MS", help="live: drop older frames")
     run.add_argument(
         "--no-badge", dest="badge", action="store_false", default=None, help="leave out the AI mark; it is logged"
     )
-    run.add_argument(
-        "--record-input", type=_path, metavar="DIR", help="keep the frames as they come in, to replay them"
-    )
+    run.add_argument("--record-input", type=_path, metavar="DIR", help="keep the raw frames, to replay them")
     run.add_argument("--keep", type=_path, metavar="DIR", help="where stills and recordings go; default: here")
     run.add_argument("--presets", type=_path, metavar="FILE.toml", help="named settings; default: your own")
     run.add_argument("--preset", type=_text, metavar="NAME", help="begin with these named settings")
@@ -539,28 +531,16 @@ def _live_config(args: argparse.Namespace) -> LiveConfig:
     """Defaults, then --config, then the flags."""
     from realtime.config import load_config
 
-    names: tuple[str, ...] = (
-        "source",
-        "sinks",
-        "size",
-        "fps",
-        "seek_s",
-        "loop",
-        "mirror",
-        "microphone",
-        "face",
-        "bystanders",
-    )
-    names += ("on_miss", "hold_ms", "latency_cap_ms", "badge", "record_input", "keep", "presets", "preset")
-    names += ("morph", "coverage", "threads")
-    flags = _given(args, *names)
+    names = "source sinks size fps seek_s loop mirror microphone face bystanders on_miss hold_ms latency_cap_ms badge"
+    names += " record_input keep presets preset morph coverage threads"
+    flags = _given(args, *names.split())
     if args.models:
         flags["model"], *more = args.models
         flags["more_models"] = tuple(more)
     config = load_config(args.config, flags)
     try:
-        names = ("colour", "colour_strength", "erode", "feather", "sharpen", "opacity", "scale", "shift_x", "shift_y")
-        blend = replace(config.blend, **_given(args, *names))
+        names = "colour colour_strength erode feather sharpen opacity scale shift_x shift_y"
+        blend = replace(config.blend, **_given(args, *names.split()))
     except ValueError as error:
         raise UsageError(f"{error}; see liveswap run --help") from error
     return replace(config, blend=blend)

@@ -162,7 +162,7 @@ class Live:
         source = open_source(config.source, options)
         if isinstance(source, ReplaySource):
             self._replay = source
-        if self._config.microphone is None and isinstance(source, Sounding):
+        if self._config.microphone is None and isinstance(source, Sounding) and source.has_sound:
             source.listen(self._pipeline.hear)
             self._sounds = True
         return PacedSource(source) if self._paced else source
