@@ -216,7 +216,7 @@ class Live:
         return open_it
 
     def _open_video(self, path: Path, info: SourceInfo) -> Sink:
-        return VideoWriter(path, info if info.live else replace(info, audio_path=None), sound=self._sounds)
+        return VideoWriter(path, replace(info, audio_path=None), sound=self._sounds)
 
     def _first_knobs(self) -> Knobs:
         config = self._config
