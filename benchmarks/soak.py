@@ -26,6 +26,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -62,24 +63,24 @@ _PAST = 10
 """Pictures back for which the judge looks for a stale raw face; it looks at every fourth pixel of those."""
 _STRIP_PX = 8
 """Rows at the top, where there is neither a face nor the badge: they tell which moment a picture shows."""
-_WARM_UP = 0.1
 _GRACE_S = 5.0
 _RECORDING_FRAMES = 1000
 
 
 class InStep:
-    """Lets the source run as fast as the swap, with one frame under way."""
+    """Lets the source run as fast as the judge, with two frames under way: so every picture is judged."""
 
     def __init__(self) -> None:
-        self._free = threading.Semaphore(2)
+        self._free = threading.BoundedSemaphore(2)
 
     def wait(self) -> None:
-        """Until there is room for one more frame; not for ever, because a frame may get lost."""
-        self._free.acquire(timeout=1.0)
+        """Until there is room for one more frame; not for long, because before the first swap nothing is published."""
+        self._free.acquire(timeout=0.5)
 
     def done(self) -> None:
-        """One frame has been swapped."""
-        self._free.release()
+        """One picture has been judged."""
+        with suppress(ValueError):  # a stand-in for silence, which is no frame of the source
+            self._free.release()
 
 
 class BreakingSource:
@@ -130,21 +131,17 @@ def _garbage(image: ImageU8) -> Iterator[Any]:
 
 
 class WatchedSwapper:
-    """The real swapper; it tells the source when it is ready, and notes frames that the judge would misplace."""
+    """The real swapper; it notes frames that the judge would misplace."""
 
-    def __init__(self, swapper: FaceSwapper, shots: Sequence[Shot], pace: InStep | None) -> None:
-        self._swapper, self._shots, self._pace = swapper, shots, pace
+    def __init__(self, swapper: FaceSwapper, shots: Sequence[Shot]) -> None:
+        self._swapper, self._shots = swapper, shots
         self.provider = swapper.provider
         self.strays = 0
 
     def swap(self, frame: Frame) -> SwapResult:
         """Swap one frame."""
-        try:
-            self.strays += frame.image is not self._shots[frame.index % len(self._shots)].image
-            return self._swapper.swap(frame)
-        finally:
-            if self._pace is not None:
-                self._pace.done()
+        self.strays += frame.image is not self._shots[frame.index % len(self._shots)].image
+        return self._swapper.swap(frame)
 
     def close(self) -> None:
         """Free the networks."""
@@ -170,8 +167,8 @@ class Judge:
 
     name = "judge"
 
-    def __init__(self, shots: Sequence[Shot]) -> None:
-        self._shots = shots
+    def __init__(self, shots: Sequence[Shot], pace: InStep | None = None) -> None:
+        self._shots, self._pace = shots, pace
         self.scenes: dict[str, Verdict] = {}
         self.raw: list[tuple[int, str, float]] = []
         """Index, scene and yaw of every raw face."""
@@ -190,6 +187,8 @@ class Judge:
         if self._is_raw(frame):
             verdict.raw += 1
             self.raw.append((frame.index, shot.scene, round(shot.yaw, 1)))
+        if self._pace is not None:
+            self._pace.done()
 
     def close(self) -> None:
         """Nothing happens."""
@@ -269,7 +268,7 @@ class Soak:
         self._delivered = 0
         self._stop = threading.Event()
         self._memory: list[tuple[int, float]] = []
-        self._judge = Judge(shots)
+        self._judge = Judge(shots, self._pace)
         self._steady: SteadySource | None = None
         self._swapper: WatchedSwapper | None = None
         self._recording: RollingRecording | None = None
@@ -307,7 +306,7 @@ class Soak:
 
     def _open_swapper(self) -> WatchedSwapper:
         swapper = FaceSwapper(FaceFinder(max_faces=4), open_engine(self._model, threads=1), live=True)
-        self._swapper = WatchedSwapper(swapper, self._shots, self._pace)
+        self._swapper = WatchedSwapper(swapper, self._shots)
         return self._swapper
 
     def _open_recording(self, folder: Path, info: SourceInfo) -> Sink:
@@ -348,17 +347,14 @@ class Soak:
             "queue_max": report.queue_max,
         }
 
-    def _growth(self) -> dict[str, float]:
-        """Memory after the warm-up and at the end: the medians of a tenth of the run each."""
-        start, end = _WARM_UP * self._frames, (1 - _WARM_UP) * self._frames
-        after = [mb for frames, mb in self._memory if start <= frames < 2 * start]
-        last = [mb for frames, mb in self._memory if frames >= end]
-        if not after or not last:
-            return {"growth": 0.0, "after warm-up": 0.0, "at the end": 0.0, "peak": rss_mb()}
-        values = (median(last) - median(after), median(after), median(last), max(mb for _, mb in self._memory))
-        return dict(
-            zip(("growth", "after warm-up", "at the end", "peak"), (round(each, 2) for each in values), strict=True)
-        )
+    def _growth(self) -> dict[str, Any]:
+        """Memory, megabytes: the median of every tenth of the run, and how much it grew from the second to the last."""
+        tenths: dict[int, list[float]] = {}
+        for delivered, mb in self._memory:
+            tenths.setdefault(min(10 * delivered // self._frames, 9), []).append(mb)
+        medians = [round(median(tenths[tenth]), 2) for tenth in sorted(tenths)]
+        growth = medians[-1] - medians[1] if len(medians) > 1 else 0.0
+        return {"growth": round(growth, 2), "tenths": medians, "peak": round(max(mb for _, mb in self._memory), 2)}
 
 
 def _summary(verdict: Verdict) -> dict[str, Any]:
