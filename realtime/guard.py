@@ -38,7 +38,7 @@ _MISSED_STEPS, _LONGEST_STEP_S = 2.5, 1.0
 """So many times the usual step from frame to frame is silence; a slow model must not blink between its frames."""
 _EARLY, _USUAL = 0.2, 0.15
 """The step assumed before two frames have come, seconds; and how fast the usual step follows."""
-_UNSEEN = ("no face", "the performer is not in view")
+_UNSEEN = ("no face", "the performer is not in view", "it is not clear who the performer is")
 """Misses after which nobody knows where the performer's head is, see realtime.swap.Miss."""
 
 

@@ -20,6 +20,7 @@ from realtime.swapping import Attempt, failure
 _SENTENCES: dict[str, tuple[type[LiveswapError], str, str]] = {
     Miss.NO_FACE: (SourceError, "no face was found in", "choose a video that shows a face"),
     Miss.WRONG_PERSON: (SourceError, "the performer was not in view in", "choose a face with --face, or click on it"),
+    Miss.UNDECIDED: (SourceError, "it was not clear who the performer is in", "choose a face with --face"),
     Miss.NO_SHAPE: (SourceError, "the landmarks made no face in", "choose a video that shows a face clearly"),
     Miss.NOT_FINITE: (ModelError, "the model's answer was not finite in", "try another model"),
     Miss.UNCOVERED: (ModelError, "the mask did not cover the face in", "try another model, or other blend settings"),
