@@ -42,7 +42,7 @@ class Action(Enum):
 
 
 ACTIONS: dict[str, tuple[Action, str]] = {
-    " ": (Action.PANIC, "panic: nothing but the card goes out, until pressed again"),
+    " ": (Action.PANIC, "panic: only the card, until again"),
     "q": (Action.QUIT, "end the run"),
     "?": (Action.HELP, "these lines"),
     "h": (Action.HUD, "figures on and off"),
