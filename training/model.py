@@ -18,8 +18,9 @@ Note [One cloud]
     arXiv:1607.01719, on running instead of batch statistics).
 
 Note [Performer mask]
-    The mask of the *input* face may look at the input: it reads encoder maps at every scale, so it costs a
-    twentieth of a decoder and can follow a hair strand. The mask of the *painted* face is the decoder's fourth channel.
+    The mask of the *input* face may look at the input: it reads encoder maps at every scale, so it is a fraction of a
+    decoder and can follow a finger. It still has to tell a hand from a cheek of the same colour, by form alone, which
+    takes some layers at every scale but the finest. The mask of the *painted* face is the decoder's fourth channel.
 
 Everything is NCHW, BGR, [0, 1].
 """
@@ -191,17 +192,19 @@ class MaskHead(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        width = config.mask_width
+        width, coarser = config.mask_width, config.encoder[1:]
         self.inputs = nn.ModuleList(_conv(channels, width, 1) for channels in config.encoder)
-        self.merges = nn.ModuleList(_conv(width, width) for _ in config.encoder[1:])
+        self.merges = nn.ModuleList(_conv(width, width) for _ in coarser)
+        self.blocks = nn.ModuleList(Residual(width) for _ in coarser)
         self.exit = Up(width, 1)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         x = self.inputs[-1](maps[-1])
-        for level in range(len(maps) - 2, -1, -1):
-            x = F.interpolate(x, scale_factor=2.0, mode="nearest") + self.inputs[level](maps[level])
-            x = _act(self.merges[level](x))
-        return torch.sigmoid(self.exit(x).float())
+        for level in range(len(maps) - 1, 0, -1):
+            x = self.blocks[level - 1](_act(x))
+            x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+            x = self.merges[level - 1](_act(x + self.inputs[level - 1](maps[level - 1])))
+        return torch.sigmoid(self.exit(_act(x)).float())
 
 
 class CodeStatistics(nn.Module):
