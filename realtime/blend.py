@@ -6,12 +6,18 @@ Note [Colour match]
     or mean and deviation in Lab or YCrCb, tints them blue. What the model lost in contrast is given back by one more
     gain around the performer's mean, from the deviations of luma, kept narrow so that a beard does not make cheeks
     hard. Both together are one multiplication and one addition per channel.
+
+Note [Steady masks]
+    The masks of a model tremble along their edge by parts of a pixel, and a trembling seam is what an eye sees first.
+    In the crop the face stands still, so each mask is averaged over time with `mask_smoothing_s` - where it changes
+    little. Where it changes by _BIG_CHANGE or more, a hand or a lock of hair came or went: there the newest mask counts
+    at once, or the performer would show behind the hand for a moment.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
@@ -36,6 +42,10 @@ _BORDER_FADE = 0.04
 """Share of the crop's side over which any mask fades out towards the crop's border, at least."""
 _SMALLEST_SAMPLE = 0.01
 """Share of the crop below which the common mask says nothing about colour."""
+_BIG_CHANGE = 0.3
+"""Change of a mask from one frame to the next that is not smoothed, in [0, 1]; half of it is smoothed half as much."""
+_SHARPEN_SIGMA = 0.01
+"""Size of the details that `sharpen` brings out, as a fraction of the crop's side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +62,10 @@ class BlendSettings:
     """[0, 1]: how much of the colour match is applied."""
     colour_smoothing_s: float = 0.3
     """Time constant of the colour match, seconds; 0 follows every frame."""
+    mask_smoothing_s: float = 0.1
+    """Time constant of small changes of the masks, seconds; 0 follows every frame. See Note [Steady masks]."""
+    sharpen: float = 0.0
+    """[0, 1]: how much the details of the painted face are brought out."""
     opacity: float = 1.0
     """[0.5, 1]: 1 shows the identity alone; below one half the performer's own face would be published."""
     hull: bool = False
@@ -78,6 +92,8 @@ RANGES: tuple[tuple[str, float, float], ...] = (
     ("feather", 0, 0.3),
     ("colour_strength", 0, 1),
     ("colour_smoothing_s", 0, 60),
+    ("mask_smoothing_s", 0, 1),
+    ("sharpen", 0, 1),
     ("opacity", 0.5, 1),
     ("scale", 0.5, 1.5),
     ("shift_x", -0.5, 0.5),
@@ -96,10 +112,24 @@ class Blender:
         self.settings = settings or BlendSettings()
         self._placement = placement or Placement()
         self._colour = ColourMatch(self.settings.colour_smoothing_s)
+        self._theirs, self._ours = SteadyMask(), SteadyMask()
 
     def reset(self) -> None:
-        """Forget the colour match: another person, or a cut."""
+        """Forget colours and masks: another person, or a cut."""
         self._colour.reset()
+        self._theirs.reset()
+        self._ours.reset()
+
+    def adjust(self, settings: BlendSettings) -> None:
+        """Blend with other settings from now on, and remember what was."""
+        self.settings = settings
+        self._colour.smoothing_s = settings.colour_smoothing_s
+
+    def steady(self, output: EngineOutput, now_s: float) -> EngineOutput:
+        """`output` with masks in [0, 1] that do not tremble, see Note [Steady masks]; once for each frame."""
+        smoothing_s = self.settings.mask_smoothing_s
+        theirs = self._theirs.follow(output.performer_mask, now_s, smoothing_s)
+        return replace(output, performer_mask=theirs, face_mask=self._ours.follow(output.face_mask, now_s, smoothing_s))
 
     def mask(self, output: EngineOutput, hull: MaskF32 | None = None) -> MaskF32:
         """(R, R) in [0, 1]: where `blend` shows the identity. hull: (R, R) in [0, 1], a further mask in crop space."""
@@ -143,6 +173,8 @@ class Blender:
         if settings.colour == "match" and settings.colour_strength > 0:
             target = cut(image, invert(crop_to_frame), size).image if crop is None else crop
             face = self._colour.apply(face, target, mask, now_s, settings.colour_strength)
+        if settings.sharpen > 0:
+            face = _sharpened(face, settings.sharpen)
         if settings.opacity < 1:
             mask = mask * np.float32(settings.opacity)
         return paste(image, face, mask, crop_to_frame, compose(crop_to_frame, self._place(size)))
@@ -198,11 +230,35 @@ def _window(size: int, feather: float) -> MaskF32:
     return window
 
 
+class SteadyMask:
+    """Averages one mask over time where it changes little, see Note [Steady masks]."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the past: the next mask passes unchanged."""
+        self._mask: MaskF32 | None = None
+        self._last_s = 0.0
+
+    def follow(self, mask: MaskF32, now_s: float, smoothing_s: float) -> MaskF32:
+        """(R, R) in [0, 1]: `mask` (R, R), finite, at time `now_s`, without what trembles."""
+        newest = np.clip(mask, 0, 1)
+        before, step_s = self._mask, max(now_s - self._last_s, 0.0)
+        if before is not None and before.shape == newest.shape and smoothing_s > 0:
+            share = 1 - math.exp(-step_s / smoothing_s)
+            change = newest - before
+            follow = np.minimum(np.abs(change) * np.float32((1 - share) / _BIG_CHANGE) + np.float32(share), 1)
+            newest = before + follow * change
+        self._mask, self._last_s = np.asarray(newest, np.float32), now_s
+        return self._mask
+
+
 class ColourMatch:
     """Gives a painted face the colours of the face it replaces, see Note [Colour match]; smooth over time."""
 
     def __init__(self, smoothing_s: float) -> None:
-        self._smoothing_s = smoothing_s
+        self.smoothing_s = smoothing_s
         self.reset()
 
     def reset(self) -> None:
@@ -237,12 +293,18 @@ class ColourMatch:
         return np.log(np.append(gain, contrast)), mean_target
 
     def _follow(self, measured: Colours, now_s: float) -> None:
-        if self._log_gains is None or self._smoothing_s == 0:
+        if self._log_gains is None or self.smoothing_s == 0:
             self._log_gains = measured
         else:
-            share = 1 - math.exp(-max(now_s - self._last_s, 0.0) / self._smoothing_s)
+            share = 1 - math.exp(-max(now_s - self._last_s, 0.0) / self.smoothing_s)
             self._log_gains = self._log_gains + share * (measured - self._log_gains)
         self._last_s = now_s
+
+
+def _sharpened(face: FaceF32, amount: float) -> FaceF32:
+    """Unsharp mask: what a small blur takes away is added once more."""
+    soft = cv2.GaussianBlur(face, (0, 0), max(_SHARPEN_SIGMA * face.shape[0], 0.8), borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.addWeighted(face, 1 + amount, soft, -amount, 0), np.float32)
 
 
 def paste(

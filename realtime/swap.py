@@ -1,4 +1,10 @@
-"""Swaps the face in a frame: detect, align, infer, blend. Frame in, SwapResult out. No thread, no clock of its own."""
+"""Swaps the faces in a frame: detect, choose, align, infer, blend. Frame in, SwapResult out. No thread, no clock.
+
+Note [All or nothing]
+    A frame counts as swapped only when nothing of a performer is to be seen in it. When several faces are to be swapped
+    and one of them cannot be, or was lost a moment ago, its head is pixelated and the others are swapped; when none can
+    be, the frame is a miss.
+"""
 
 from __future__ import annotations
 
@@ -6,41 +12,38 @@ import math
 import time
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cache
-from typing import Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from realtime.align import CropGeometry, SteadySimilarity, canonical_mesh, cut, frame_to_crop, invert, transform
+from realtime.align import CropGeometry, SteadySimilarity, cut, frame_to_crop, invert, transform
 from realtime.blend import Blender, BlendSettings
-from realtime.frame import Crop, Face, Frame, MaskF32
+from realtime.exposure import Exposure
+from realtime.frame import Crop, Face, Frame, ImageU8, MaskF32
 from realtime.infer import DEFAULT_MORPH, Engine, EngineOutput
-from realtime.landmarks import LEFT_EYE, LIPS_OUTER, NOSE, OVAL, RIGHT_EYE, face_hull
+from realtime.landmarks import OVAL, face_hull
+from realtime.lock import FaceLock, NoChoice, Policy
+from realtime.standin import Box, hide
 
 MEMORY_S = 0.5
-"""After a longer gap, or a step back in time, the smoothing of crop and colour starts anew."""
+"""After a longer gap, or a step back in time, the smoothing of crop, masks and colour starts anew."""
 SMALLEST_SWAP = 0.1
 """A mask that covers less of the face than this does not hide the performer: the frame counts as not swapped."""
-FACE_COVERED, INNER_COVERED = 0.5, 0.6
-"""The masks of the model cover at least so much of the face, and of each half of eyes, nose and mouth, or the performer
-could be recognised: the frame counts as not swapped."""
 SMALLEST_CROP_PX, LARGEST_CROP = 8, 8
 """A crop narrower than this, or than so many frames, comes from landmarks that make no face."""
 
 _GRID = 32
 """Coverage is measured on a grid of so many cells a side."""
-_SHIFT_BITS, _FAR = 4, 2.0**20
-_MIDDLE = (168, 6, 197, 195, 5, 4, 1, 2, 0, 17)
-"""Bridge of the nose to lower lip."""
 
 
 class Miss(StrEnum):
     """Why a frame was not swapped."""
 
     NO_FACE = "no face"
-    WRONG_PERSON = "the performer is not in view"
+    WRONG_PERSON = NoChoice.WRONG_PERSON
+    UNDECIDED = NoChoice.UNDECIDED
     NO_SHAPE = "the landmarks make no face"
     NOT_FINITE = "the model's answer is not finite"
     UNCOVERED = "the mask does not cover the face"
@@ -66,7 +69,7 @@ class SwapResult:
     frame: Frame
     """The swapped frame, or the untouched input when `swapped` is False."""
     faces: tuple[Face, ...]
-    """All faces in view; when `swapped`, the first is the one that was swapped."""
+    """All faces in view; those that are to be swapped come first."""
     swapped: bool
     miss: str | None = None
     """Why nothing was swapped, in a few words, see Miss; None when `swapped`."""
@@ -77,11 +80,12 @@ class SwapResult:
 
 
 class FaceSwapper:
-    """Swaps the face of one performer, frame by frame. Owns the finder and the engine; not thread-safe.
+    """Swaps the face of a performer, frame by frame. Owns the finder and the engine; not thread-safe.
 
-    With several faces in view it keeps to the one it swapped last, as long as that one is followed. `geometry`
-    overrides what the model says about its crop; the size stays the model's. `live` tells which time of a frame counts
-    for smoothing: when it was captured, or its place in the file. Without `smooth` every frame stands alone.
+    `face` says whom to swap among several, see FaceLock; by default the first performer is kept, or, without `smooth`,
+    the largest face is swapped. `bystanders`: whether everybody else is shown, or pixelated. `geometry` overrides what
+    the model says about its crop; the size stays the model's. `live` tells which time of a frame counts: when it was
+    captured, or its place in the file. Without `smooth` every frame stands alone.
     """
 
     def __init__(
@@ -94,17 +98,18 @@ class FaceSwapper:
         smooth: bool = True,
         geometry: CropGeometry | None = None,
         live: bool = False,
+        face: Policy | None = None,
+        bystanders: Literal["show", "blur"] = "show",
     ) -> None:
-        if not 0 <= morph <= 1:
-            raise ValueError(f"morph must lie in [0, 1], got {morph}")
+        if bystanders not in ("show", "blur"):
+            raise ValueError(f"bystanders is show or blur, got {bystanders!r}")
         self._finder, self._engine = finder, engine
-        self._morph, self._smooth, self._live = morph, smooth, live
-        self._geometry = (geometry or engine.dfm.geometry).resized(engine.dfm.resolution)
-        blend = blend or BlendSettings()
-        self._blender = Blender(blend if smooth else replace(blend, colour_smoothing_s=0), engine.dfm.placement)
-        self._steady = SteadySimilarity(self._geometry.size)
-        self._track_id: int | None = None
-        self._last_s = 0.0
+        self._smooth, self._live, self._bystanders = smooth, live, bystanders
+        self._lock = FaceLock(face or ("lock" if smooth else "largest"))
+        self._geometry = _fitting(geometry, engine)
+        self._followed: dict[int, _Followed] = {}
+        """By track_id."""
+        self.adjust(blend or BlendSettings(), morph)
 
     def __enter__(self) -> Self:
         return self
@@ -117,6 +122,11 @@ class FaceSwapper:
         """What runs the model, as the engine says."""
         return self._engine.provider
 
+    @property
+    def policy(self) -> Policy:
+        """Whom it swaps; `lock` once the user has chosen a face."""
+        return self._lock.policy
+
     def close(self) -> None:
         """Close the finder and the engine; safe to call twice."""
         try:
@@ -124,40 +134,116 @@ class FaceSwapper:
         finally:
             self._engine.close()
 
+    def adjust(self, blend: BlendSettings, morph: float) -> None:
+        """Swap with other settings from the next frame on; what was smoothed goes on. ValueError: out of range."""
+        if not 0 <= morph <= 1:
+            raise ValueError(f"morph must lie in [0, 1], got {morph}")
+        self._morph = morph
+        self._blend = blend if self._smooth else replace(blend, colour_smoothing_s=0, mask_smoothing_s=0)
+        for followed in self._followed.values():
+            followed.blender.adjust(self._blend)
+
+    def choose_at(self, x: float, y: float) -> bool:
+        """Make the face at (x, y) of the last frame the performer; False when none is there."""
+        return self._lock.choose_at(x, y)
+
+    def next_face(self) -> bool:
+        """Make the next face to the right in the last frame the performer; False when there is none."""
+        return self._lock.next_face()
+
+    def change_engine(self, engine: Engine, geometry: CropGeometry | None = None) -> Engine:
+        """Swap with another model from the next frame on; the one that is given back is the caller's to close."""
+        old, self._engine = self._engine, engine
+        self._geometry = _fitting(geometry, engine)
+        self._followed = {}
+        return old
+
     def swap(self, frame: Frame) -> SwapResult:
-        """Swap the face in one frame. What fails in a room is raised; what is wrong with the picture is a miss."""
+        """Swap the faces in one frame. What fails in a room is raised; what is wrong with the picture is a miss."""
         clock = _Stopwatch()
-        faces = self._chosen_first(self._finder.find(frame))
-        clock.lap("detect")
-        if not faces:
-            return SwapResult(frame, (), False, Miss.NO_FACE, clock.laps_ms)
         now_s = frame.captured_s if self._live else frame.pts_s
-        crop = self._align(frame, faces[0], now_s)
+        faces = self._finder.find(frame)
+        choice = self._lock.update(frame.image, faces, now_s)
+        clock.lap("detect")
+        in_view = choice.swap + choice.others
+        self._forget(now_s)
+        paintings: list[_Painting] = []
+        failed: list[tuple[Face, Miss]] = []
+        for face in choice.swap:
+            painting = self._paint(frame.image, face, now_s, clock)
+            if isinstance(painting, Miss):
+                failed.append((face, painting))
+            else:
+                paintings.append(painting)
+        if not paintings:
+            miss = failed[0][1] if failed else Miss(choice.miss or Miss.NO_FACE)
+            return SwapResult(frame, in_view, False, miss, clock.laps_ms)
+        hidden = [face.box for face, _ in failed] + self._lost(in_view)
+        hidden += [face.box for face in choice.others if self._bystanders == "blur"]
+        image = hide(frame.image, hidden) if hidden else frame.image
+        for painting in paintings:
+            image = painting.followed.blender.blend(
+                image, painting.output, painting.crop.crop_to_frame, now_s, mask=painting.mask, crop=painting.crop.image
+            )
+        clock.lap("blend")
+        chosen = tuple(painting.followed.track_id for painting in paintings)
+        return SwapResult(frame.with_image(image), in_view, True, None, clock.laps_ms, chosen)
+
+    def _forget(self, now_s: float) -> None:
+        """Drop whoever was not swapped for longer than MEMORY_S, and everybody when time goes back."""
+        recent = {key: each for key, each in self._followed.items() if 0 <= now_s - each.last_s <= MEMORY_S}
+        self._followed = recent
+
+    def _lost(self, faces: tuple[Face, ...]) -> list[Box]:
+        """Where faces were that had to be swapped and went out of sight a moment ago, see Note [All or nothing].
+
+        Not with the policy `lock`: there is one performer, and he is in view.
+        """
+        if self._lock.policy == "lock":
+            return []
+        in_view = {face.track_id for face in faces}
+        return [each.box for key, each in self._followed.items() if key not in in_view and each.box is not None]
+
+    def _paint(self, image: ImageU8, face: Face, now_s: float, clock: _Stopwatch) -> _Painting | Miss:
+        """The identity's face for one face, ready to be blended."""
+        followed = self._followed.get(face.track_id)
+        if followed is None:
+            followed = _Followed(face.track_id, self._geometry, Blender(self._blend, self._engine.dfm.placement))
+            self._followed[face.track_id] = followed
+        followed.last_s = now_s
+        crop = followed.align(image, face, now_s, self._smooth)
         clock.lap("align")
         if crop is None:
-            return SwapResult(frame, faces, False, Miss.NO_SHAPE, clock.laps_ms)
+            return Miss.NO_SHAPE
         output = self._engine.run(crop.image, self._morph)
         clock.lap("infer")
         if not _finite(output):
-            return SwapResult(frame, faces, False, Miss.NOT_FINITE, clock.laps_ms)
-        mask = self._mask(faces[0], crop, output, frame.image.shape[:2])
+            return Miss.NOT_FINITE
+        output = followed.blender.steady(output, now_s)
+        mask = followed.mask(face, crop, output, image.shape[:2])
         if mask is None:
-            return SwapResult(frame, faces, False, Miss.UNCOVERED, clock.laps_ms)
-        image = self._blender.blend(frame.image, output, crop.crop_to_frame, now_s, mask=mask, crop=crop.image)
+            return Miss.UNCOVERED
+        if not _shows(mask, crop, image.shape[:2]):
+            return Miss.OUTSIDE
+        followed.box = face.box
         clock.lap("blend")
-        if image is frame.image:
-            return SwapResult(frame, faces, False, Miss.OUTSIDE, clock.laps_ms)
-        return SwapResult(frame.with_image(image), faces, True, None, clock.laps_ms)
+        return _Painting(followed, crop, output, mask)
 
-    def _chosen_first(self, faces: list[Face]) -> tuple[Face, ...]:
-        return tuple(sorted(faces, key=lambda face: face.track_id != self._track_id))
 
-    def _align(self, frame: Frame, face: Face, now_s: float) -> Crop | None:
+class _Followed:
+    """What is remembered of one face that is being swapped."""
+
+    def __init__(self, track_id: int, geometry: CropGeometry, blender: Blender) -> None:
+        self.track_id, self.blender = track_id, blender
+        self.last_s = 0.0
+        self.box: Box | None = None
+        """Where it was swapped last."""
+        self._geometry = geometry
+        self._steady = SteadySimilarity(geometry.size)
+        self._exposure = Exposure()
+
+    def align(self, image: ImageU8, face: Face, now_s: float, smooth: bool) -> Crop | None:
         """The crop of `face`, kept still over time; None for landmarks that make no face."""
-        if face.track_id != self._track_id or not 0 <= now_s - self._last_s <= MEMORY_S:
-            self._steady.reset()
-            self._blender.reset()
-        self._track_id, self._last_s = face.track_id, now_s
         if not np.isfinite(face.landmarks).all():
             return None
         try:
@@ -165,64 +251,56 @@ class FaceSwapper:
         except ValueError:
             return None
         side_px = self._geometry.size / math.hypot(matrix[0, 0], matrix[1, 0])
-        if not SMALLEST_CROP_PX <= side_px <= LARGEST_CROP * max(frame.image.shape):
+        if not SMALLEST_CROP_PX <= side_px <= LARGEST_CROP * max(image.shape):
             return None
-        if self._smooth:
+        if smooth:
             matrix = self._steady(matrix, now_s)
-        return cut(frame.image, matrix, self._geometry.size)
+        return cut(image, matrix, self._geometry.size)
 
-    def _mask(self, face: Face, crop: Crop, output: EngineOutput, shape: tuple[int, int]) -> MaskF32 | None:
+    def mask(self, face: Face, crop: Crop, output: EngineOutput, shape: tuple[int, int]) -> MaskF32 | None:
         """Where the identity will be seen, (R, R); None when that leaves the performer's face uncovered."""
         size = self._geometry.size
-        to_crop = invert(crop.crop_to_frame)
-        mesh = transform(to_crop, face.landmarks).astype(np.float32)
-        height, width = shape
-        picture = transform(to_crop, np.array([[0, 0], [width, 0], [width, height], [0, height]]))
-        if not covers(self._blender.coverage(output, _GRID), mesh * (_GRID / size), picture * (_GRID / size)):
+        mesh = transform(invert(crop.crop_to_frame), face.landmarks).astype(np.float32)
+        if not self._hides(crop, output, mesh, shape):
             return None
-        hull = face_hull(mesh, size, size) * np.float32(1 / 255) if self._blender.settings.hull else None
-        mask = self._blender.mask(output, hull)
+        hull = face_hull(mesh, size, size) * np.float32(1 / 255) if self.blender.settings.hull else None
+        mask = self.blender.mask(output, hull)
         outline_px = min(cv2.contourArea(mesh[list(OVAL)]), mask.size)
         return mask if float(mask.sum()) >= SMALLEST_SWAP * outline_px else None
 
-
-def covers(coverage: MaskF32, mesh: NDArray[np.floating], picture: NDArray[np.floating]) -> bool:
-    """Whether `coverage` (n, n) in [0, 1] hides the face, judged where it lies both inside the grid and the picture.
-
-    mesh: (468 or 478, 2), picture: (4, 2) the corners of the frame; both in cells of the grid.
-    """
-    seen = np.zeros(coverage.shape, np.uint8)
-    cv2.fillConvexPoly(seen, _corners(picture), 1, shift=_SHIFT_BITS)
-    face = np.zeros_like(seen)
-    cv2.fillPoly(face, [_corners(mesh[_inner()[0]])], 1, shift=_SHIFT_BITS)
-    if not cv2.countNonZero(face):
-        return False
-    parts = [(face, FACE_COVERED)]
-    for points in _inner()[1:]:
-        half = np.zeros_like(seen)
-        outline = np.asarray(cv2.convexHull(mesh[points].astype(np.float32)), np.float32)
-        cv2.fillConvexPoly(half, _corners(outline), 1, shift=_SHIFT_BITS)
-        parts.append((half, INNER_COVERED))
-    for part, least in parts:
-        part &= seen
-        if cv2.countNonZero(part) and cv2.mean(coverage, mask=part)[0] < least:
-            return False
-    return True
+    def _hides(self, crop: Crop, output: EngineOutput, mesh: NDArray[np.float32], shape: tuple[int, int]) -> bool:
+        """Whether nobody can recognise the performer. mesh: (468 or 478, 2) in crop pixels."""
+        coverage = self.blender.coverage(output, _GRID)
+        cells = _GRID / self._geometry.size
+        return self._exposure.hides(coverage, mesh * cells, _picture(crop, shape) * cells, crop.image)
 
 
-def _corners(points: NDArray[np.floating]) -> NDArray[np.int32]:
-    """A polygon for OpenCV: whole numbers of 1 / 2 ** _SHIFT_BITS, counted from the centre of the first cell."""
-    return np.asarray(np.rint(np.clip((points - 0.5) * 2**_SHIFT_BITS, -_FAR, _FAR)), np.int32)
+class _Painting(NamedTuple):
+    """The identity's face for one face of a frame."""
+
+    followed: _Followed
+    crop: Crop
+    output: EngineOutput
+    mask: MaskF32
 
 
-@cache
-def _inner() -> tuple[NDArray[np.intp], ...]:
-    """The outline of the face, and the points around eye, nose and mouth on the right and on the left of its middle."""
-    middle = canonical_mesh()[_MIDDLE[0], 0]
-    around = np.array(RIGHT_EYE + LEFT_EYE + NOSE + LIPS_OUTER)
-    x = canonical_mesh()[around, 0]
-    halves = (np.union1d(around[side], _MIDDLE) for side in (x < middle, x > middle))
-    return (np.array(OVAL), *halves)
+def _fitting(geometry: CropGeometry | None, engine: Engine) -> CropGeometry:
+    return (geometry or engine.dfm.geometry).resized(engine.dfm.resolution)
+
+
+def _picture(crop: Crop, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """(4, 2) corners of a picture of `shape` (H, W) in crop pixels."""
+    height, width = shape
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]])
+    return transform(invert(crop.crop_to_frame), corners)
+
+
+def _shows(mask: MaskF32, crop: Crop, shape: tuple[int, int]) -> bool:
+    """Whether any of the mask lies in a picture of `shape` (H, W)."""
+    left, top, width, height = cv2.boundingRect((mask > 0).view(np.uint8))
+    corners = [[x, y] for x in (left, left + width) for y in (top, top + height)]
+    low, high = (f(transform(crop.crop_to_frame, np.array(corners)), axis=0) for f in (np.min, np.max))
+    return bool((high > 0).all() and (low < (shape[1], shape[0])).all())
 
 
 def _finite(output: EngineOutput) -> bool:
@@ -236,4 +314,5 @@ class _Stopwatch:
 
     def lap(self, stage: str) -> None:
         now_s = time.perf_counter()
-        self.laps_ms[stage], self._last_s = (now_s - self._last_s) * 1e3, now_s
+        self.laps_ms[stage] = self.laps_ms.get(stage, 0.0) + (now_s - self._last_s) * 1e3
+        self._last_s = now_s

@@ -285,13 +285,15 @@ def test_what_fails_in_the_engine_is_raised(dfm: Dfm) -> None:
 
 def test_with_two_faces_it_keeps_to_the_one_it_began_with(engine: OnnxEngine) -> None:
     first, second = face(track_id=3, x=80), face(track_id=4, x=240)
-    swapper = FaceSwapper(ListFinder([first, second], [second, first], [second]), engine)
-    swapped = [swapper.swap(frame(i)) for i in range(3)]
-    assert [result.faces[0].track_id for result in swapped] == [3, 3, 4]
-    assert [len(result.faces) for result in swapped] == [2, 2, 1]
-    both = swapped[1].frame.image
-    assert (both[:, :160] != frame().image[:, :160]).any()
-    np.testing.assert_array_equal(both[:, 200:], frame().image[:, 200:])
+    swapper = FaceSwapper(ListFinder([first], [second, first], [second]), engine, face="lock")
+    swapper.swap(frame(0))
+    swapper.choose_at(80, 120)
+    both, gone = swapper.swap(frame(1)), swapper.swap(frame(2))
+    assert [each.track_id for each in both.faces] == [3, 4]
+    assert both.chosen == (3,)
+    assert (both.frame.image[:, :160] != frame().image[:, :160]).any()
+    np.testing.assert_array_equal(both.frame.image[:, 200:], frame().image[:, 200:])
+    assert (gone.swapped, gone.miss, gone.chosen) == (False, Miss.WRONG_PERSON, ())
 
 
 def x_of_paint(result: SwapResult) -> float:

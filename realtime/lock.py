@@ -1,0 +1,483 @@
+"""Chooses whose face is swapped. The faces of each frame in, a Choice out.
+
+Note [Who is the performer]
+    With the policy `lock` one person is the performer. Whatever is in doubt is a miss: no frame is let through in which
+    the performer's face might be the one that is not swapped.
+
+    First. A face that is alone is taken at once. Of several, the largest one that is alive (see realtime.alive) is
+    taken, after DECIDE_S; for as long as a taken face has shown no life, company puts it in doubt, and whoever is alive
+    takes over from a face that has shown none for STILL_S. Pictures alone among themselves: the largest.
+
+    Kept. Followed by its track_id. A face whose looks or place jump is somebody else until proven otherwise, whatever
+    its number says: a cut, or a tracker that went over to another person. While two faces touch, the performer's
+    must look more like himself than like the other.
+
+    Back again. A face that comes back within RETURN_S to where the performer was last, and nobody else was, is the
+    performer. Otherwise looks decide, and by Note [How well faces are told apart] they err, so that
+    - whoever was in view together with the performer is never taken for him,
+    - a face that looks like the performer (SAME), more than like anybody else who was seen, is him once it is alive, or
+      when it has been alone for STILL_S,
+    - a face that may be the performer (up to OTHER), alone and alive for ALONE_S, is taken on trust: nobody shall be
+      shut out of his own stream by new light or new glasses. Until ADOPTED_S have passed, company puts it in doubt, and
+      who looks more like the performer takes over,
+    - a face that is clearly different stays out until the user chooses it, by choose_at() or next_face().
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+import numpy as np
+
+from realtime.alive import Life
+from realtime.frame import Face, ImageU8
+from realtime.likeness import Likeness, Look, look
+from realtime.standin import Box
+
+Policy = Literal["lock", "largest", "leftmost", "all"] | int
+"""Whom to swap: `lock` see Note [Who is the performer]; the largest face; the leftmost; the N-th from the left, from 1;
+everyone."""
+
+DECIDE_S, STILL_S, RETURN_S, ALONE_S, ADOPTED_S = 1.0, 3.0, 0.8, 1.5, 10.0
+SAME, LIKELY, OTHER = 2.5, 4.5, 6.0
+"""Distances of Likeness. Closer than SAME lies half to two thirds of what the performer shows in one light, and 1 of 20
+strangers; beyond OTHER half of the strangers and 1 % of the performer, in new light 1 of 10."""
+CLEARER = 0.75
+"""A face is rather this person than that when its distance is smaller by this factor."""
+JUMP, JUMP_OVERLAP = 3.5, 0.3
+"""Looks of one face differ by 2.7 at most from frame to frame at 30 a second; its boxes overlap more."""
+TOUCH = 0.02
+"""Share of the smaller of two heads' boxes that overlaps when they touch."""
+TOUCH_S, LOOKS = 0.4, 8
+"""So long after the last touch, and after so many looks, it is clear who came out of it."""
+_GAP_S, _FORGET_S, _MOST_AWAY = 1.0, 300.0, 16
+_LARGER = 1.25
+"""The largest face changes when another is so much wider."""
+_HEAD = 0.1
+"""How much further than its mesh a head reaches on each side, in widths of the mesh."""
+
+
+class NoChoice(StrEnum):
+    """Why none of the faces in view is to be swapped."""
+
+    WRONG_PERSON = "the performer is not in view"
+    UNDECIDED = "it is not clear who the performer is"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """Whom to swap in one frame."""
+
+    swap: tuple[Face, ...]
+    others: tuple[Face, ...]
+    miss: NoChoice | None = None
+    """Why nobody is to be swapped, though faces are in view."""
+
+
+@dataclass(slots=True, eq=False)
+class _Person:
+    """One face for as long as it was followed without a jump."""
+
+    face: Face
+    first_s: float
+    last_s: float
+    look: Look | None = None
+    likeness: Likeness = field(default_factory=Likeness)
+    """What it looks like when it is clear who it is."""
+    recent: deque[Look] = field(default_factory=lambda: deque(maxlen=LOOKS))
+    """Its last looks without a touch."""
+    life: Life = field(default_factory=Life)
+    jumped: bool = False
+    """Whether it began where another face was followed."""
+    seen_with: bool = False
+    """Whether it was in view at the same time as the performer: then it is not him."""
+    alone_s: float = 0.0
+    """How long it has been the only face."""
+    touched_s: float | None = None
+    """When it last touched another face, as long as it is not clear who came out of it."""
+
+    def lately(self) -> Likeness | None:
+        """What it looked like in its last frames without a touch; None when they are too few."""
+        if len(self.recent) < LOOKS:
+            return None
+        likeness = Likeness()
+        for each in self.recent:
+            likeness.add(each)
+        return likeness
+
+
+@dataclass(slots=True, eq=False)
+class _Performer:
+    person: _Person | None
+    """Who is being followed."""
+    likeness: Likeness
+    box: Box
+    last_s: float
+    proven: bool
+    """False for a first face that has shown no life yet."""
+    trusted_s: float | None = None
+    """Since when a face was taken on trust."""
+
+
+class FaceLock:
+    """Keeps to the performer, see Note [Who is the performer]. No clock of its own; not thread-safe."""
+
+    def __init__(self, policy: Policy = "lock") -> None:
+        """Raises ValueError for a policy that does not exist."""
+        whole = isinstance(policy, int) and not isinstance(policy, bool) and policy >= 1
+        if not whole and policy not in ("lock", "largest", "leftmost", "all"):
+            raise ValueError(f"the face is lock, largest, leftmost, all or a number from 1, got {policy!r}")
+        self._policy = policy
+        self._people: dict[int, _Person] = {}
+        """In view, by track_id."""
+        self._away: list[_Person] = []
+        """Who was seen, the last one last."""
+        self._performer: _Performer | None = None
+        self._largest: int | None = None
+        self._now_s = -math.inf
+
+    @property
+    def policy(self) -> Policy:
+        """How the face is chosen; `lock` once the user has chosen one."""
+        return self._policy
+
+    def update(self, image: ImageU8, faces: Sequence[Face], now_s: float) -> Choice:
+        """Whom to swap in a (H, W, 3) BGR image at time `now_s`, in seconds with any origin."""
+        if not 0 <= now_s - self._now_s <= _GAP_S:
+            self._cut()
+        step_s = now_s - self._now_s if 0 <= now_s - self._now_s <= _GAP_S else 0.0
+        self._now_s = now_s
+        if self._policy != "lock":
+            self._people = {face.track_id: _Person(face, now_s, now_s) for face in faces}
+            return self._by_place(faces)
+        self._see(image, faces, step_s)
+        if not faces:
+            return Choice((), ())
+        if self._performer is not None and self._performer.person is None and not self._performer.proven:
+            self._performer = None
+        if self._performer is None:
+            self._take_first()
+        else:
+            self._keep(self._performer)
+        if self._performer is not None and self._performer.person is None:
+            self._look_for(self._performer)
+        return self._answer(faces)
+
+    def choose_at(self, x: float, y: float) -> bool:
+        """Make the face of the last frame that lies at (x, y), in its pixels, the performer; False if none does.
+
+        The policy becomes `lock`.
+        """
+        here = [each for each in self._people.values() if _holds(_head(each.face.box), x, y)]
+        if here:
+            self._choose(min(here, key=lambda each: math.dist(_middle(each.face), (x, y))))
+        return bool(here)
+
+    def next_face(self) -> bool:
+        """Make the next face to the right in the last frame the performer, after the last one the first again.
+
+        The policy becomes `lock`. False when no face is in view.
+        """
+        row = sorted(self._people.values(), key=lambda each: _middle(each.face))
+        now = self._performer.person if self._performer else None
+        if row:
+            self._choose(row[(row.index(now) + 1) % len(row)] if now in row else row[0])
+        return bool(row)
+
+    def _choose(self, person: _Person) -> None:
+        self._policy = "lock"
+        self._away = []
+        for each in self._people.values():
+            each.seen_with = each is not person
+        person.touched_s = None
+        self._performer = _Performer(person, person.likeness, person.face.box, person.last_s, proven=True)
+
+    # --- policies that go by place
+
+    def _by_place(self, faces: Sequence[Face]) -> Choice:
+        if not faces or self._policy == "all":
+            return Choice(tuple(faces), ())
+        if self._policy == "largest":
+            self._largest = self._still_largest()
+            return _split(faces, self._largest)
+        row = sorted(faces, key=_middle)
+        place = 1 if self._policy == "leftmost" else int(self._policy)
+        if place > len(row):
+            return Choice((), tuple(faces), NoChoice.WRONG_PERSON)
+        return _split(faces, row[place - 1].track_id)
+
+    def _still_largest(self) -> int:
+        largest = max(self._people.values(), key=_width)
+        before = self._people.get(self._largest) if self._largest is not None else None
+        return (largest if before is None or _width(largest) > _LARGER * _width(before) else before).face.track_id
+
+    # --- who is in view
+
+    def _cut(self) -> None:
+        """A gap, or time went back: nobody is followed any more, and places mean nothing."""
+        for person in self._people.values():
+            self._leave(person)
+        self._people = {}
+        if self._performer:
+            self._performer.last_s = -math.inf
+
+    def _see(self, image: ImageU8, faces: Sequence[Face], step_s: float) -> None:
+        """Bring everybody up to date with this frame."""
+        before, self._people = self._people, {}
+        for face in faces:
+            seen = look(image, face)
+            known = before.pop(face.track_id, None)
+            jumped = known is not None and _jumped(known, face, seen, step_s)
+            if known is not None and jumped:
+                self._leave(known)
+            person = _Person(face, self._now_s, self._now_s, jumped=jumped) if known is None or jumped else known
+            person.face, person.last_s, person.look = face, self._now_s, seen
+            self._people[face.track_id] = person
+        for person in before.values():
+            self._leave(person)
+        self._away = [each for each in self._away if 0 <= self._now_s - each.last_s < _FORGET_S][-_MOST_AWAY:]
+        for person in self._people.values():
+            self._watch(person, step_s)
+
+    def _leave(self, person: _Person) -> None:
+        if self._performer and self._performer.person is person:
+            self._performer.person = None
+        elif person.likeness.looks:
+            self._away.append(person)
+
+    def _watch(self, person: _Person, step_s: float) -> None:
+        person.life.watch(person.face.landmarks, self._now_s)
+        person.alone_s = person.alone_s + step_s if len(self._people) == 1 else 0.0
+        near = [each for each in [*self._people.values(), *self._away] if each is not person]
+        touched = [each.face.box for each in near if self._now_s - each.last_s < TOUCH_S]
+        lost = self._performer if self._performer and self._performer.person is None else None
+        if lost and person.likeness.looks and self._now_s - lost.last_s < TOUCH_S:
+            touched.append(lost.box)
+        if any(_shared(_head(person.face.box), _head(box)) > TOUCH for box in touched):
+            person.touched_s = self._now_s
+            person.recent.clear()
+        elif person.look is not None:
+            person.recent.append(person.look)
+            if person.touched_s is None:
+                person.likeness.add(person.look)
+
+    # --- who is the performer
+
+    def _take_first(self) -> None:
+        people = list(self._people.values())
+        if len(people) > 1:
+            alive = [each for each in people if each.life.alive]
+            watched_s = self._now_s - min(each.first_s for each in people)
+            sure = alive and (max(people, key=_width).life.alive or watched_s >= DECIDE_S)
+            if not sure and watched_s < STILL_S:
+                return
+            people = alive or people
+        first = max(people, key=_width)
+        first.touched_s = None
+        self._performer = _Performer(first, first.likeness, first.face.box, self._now_s, proven=first.life.alive)
+
+    def _keep(self, performer: _Performer) -> None:
+        """Follow the performer, as long as it is clear that it is him."""
+        for each in list(self._people.values()):
+            self._settle(performer, each)
+        person = performer.person
+        if person is None:
+            return
+        others = [each for each in self._people.values() if each is not person]
+        performer.proven = performer.proven or person.life.alive
+        if not performer.proven:
+            if any(self._now_s - each.life.since_s >= STILL_S for each in others):
+                self._performer = None
+                self._take_first()
+        elif performer.trusted_s is not None:
+            self._test_trust(performer, person, others)
+        elif person.touched_s is None:
+            for each in others:
+                each.seen_with = True
+            if performer.likeness is not person.likeness and person.look is not None:
+                performer.likeness.add(person.look)
+        performer.box, performer.last_s = person.face.box, self._now_s
+
+    def _settle(self, performer: _Performer, person: _Person) -> None:
+        """Find out whose face it is that came out of a touch."""
+        lately = person.lately()
+        if person.touched_s is None or self._now_s - person.touched_s < TOUCH_S or lately is None:
+            return
+        is_performer = person is performer.person
+        memory = performer.likeness if is_performer else person.likeness
+        others = self._others(person) + ([] if is_performer else [performer.likeness])
+        own, other = lately.distance(memory), _nearest(lately, others)
+        if not memory.looks or person.alone_s > ADOPTED_S or (own is not None and own < min(CLEARER * other, OTHER)):
+            person.touched_s = None
+        elif own is None or other < CLEARER * own:
+            if is_performer:
+                performer.person = None
+            fresh = _Person(person.face, self._now_s, self._now_s, person.look, life=person.life, jumped=True)
+            self._people[person.face.track_id] = fresh
+
+    def _test_trust(self, performer: _Performer, person: _Person, others: list[_Person]) -> None:
+        """A face that was taken on trust: does anybody else look more like the performer?"""
+        if person.alone_s > ADOPTED_S:
+            performer.trusted_s, performer.likeness = None, person.likeness
+            return
+        lately = person.lately()
+        mine = lately.distance(performer.likeness) if lately else None
+        for other in others:
+            seen = other.lately()
+            theirs = seen.distance(performer.likeness) if seen else None
+            if mine is None or theirs is None:
+                continue
+            if other.life.alive and theirs < CLEARER * mine:
+                performer.person, performer.trusted_s = other, None
+                return
+            if mine < CLEARER * theirs:
+                performer.trusted_s = None
+
+    def _look_for(self, performer: _Performer) -> None:
+        """Whether one of the faces in view is the performer who was lost."""
+        for each in self._people.values():
+            lately = each.lately()
+            if each.seen_with:
+                continue
+            if self._came_back(performer, each):
+                performer.person = each
+                return
+            if lately is None or (each.touched_s is not None and self._now_s - each.touched_s < TOUCH_S):
+                continue
+            mine, theirs = lately.distance(performer.likeness), _nearest(lately, self._others(each))
+            settled = each.life.alive or each.alone_s >= STILL_S
+            if mine is not None and mine < min(SAME, CLEARER * theirs) and settled:
+                performer.person, each.touched_s = each, None
+                return
+            if each.life.alive and self._may_be(performer, each, mine, theirs):
+                performer.person, performer.trusted_s, each.touched_s = each, self._now_s, None
+                return
+
+    def _may_be(self, performer: _Performer, person: _Person, mine: float | None, theirs: float) -> bool:
+        """Whether a living face can be taken for the performer on trust: nobody else in view can be him."""
+        candidates = sum(not each.seen_with for each in self._people.values())
+        if candidates > 1:
+            return False
+        if mine is None:
+            return person.alone_s >= ADOPTED_S and math.isinf(theirs)
+        if mine < min(LIKELY, CLEARER * theirs):
+            return self._now_s - person.first_s >= ALONE_S or len(self._people) > 1
+        return mine < min(OTHER, theirs) and person.alone_s >= ADOPTED_S
+
+    def _came_back(self, performer: _Performer, person: _Person) -> bool:
+        """Whether a face appeared where the performer was a moment ago, and nobody else."""
+        if person.jumped or person.look is None or self._now_s - performer.last_s > RETURN_S:
+            return False
+        near = [each for each in [*self._people.values(), *self._away] if each is not person]
+        near = [each for each in near if self._now_s - each.last_s < RETURN_S]
+        if any(_shared(_head(each.face.box), _head(performer.box)) > TOUCH for each in near):
+            return False
+        distance = _alone(person.look).distance(performer.likeness)
+        return _overlap(person.face.box, performer.box) > JUMP_OVERLAP and distance is not None and distance < JUMP
+
+    def _others(self, person: _Person) -> list[Likeness]:
+        """What everybody else looks like who was seen, but for the performer."""
+        performer = self._performer.person if self._performer else None
+        everybody = [*self._people.values(), *self._away]
+        return [each.likeness for each in everybody if each is not person and each is not performer]
+
+    # --- the answer
+
+    def _answer(self, faces: Sequence[Face]) -> Choice:
+        performer = self._performer
+        if performer is None:
+            return Choice((), tuple(faces), NoChoice.UNDECIDED)
+        person = performer.person
+        if person is None:
+            return Choice((), tuple(faces), NoChoice.WRONG_PERSON)
+        rivals = [each for each in self._people.values() if each is not person and not each.seen_with]
+        doubted = bool(rivals) and (performer.trusted_s is not None or not self._taken(performer))
+        if doubted or (person.touched_s is not None and not self._himself(performer, person)):
+            return Choice((), tuple(faces), NoChoice.UNDECIDED)
+        return _split(faces, person.face.track_id)
+
+    def _taken(self, performer: _Performer) -> bool:
+        """Whether a first face is the performer even in company: alive, or nobody has been for long."""
+        still = all(self._now_s - each.first_s >= STILL_S and not each.life.alive for each in self._people.values())
+        return performer.proven or still
+
+    def _himself(self, performer: _Performer, person: _Person) -> bool:
+        """Whether a face that touches another, or just did, looks like the performer in this very frame."""
+        if person.look is None:
+            return False
+        now = _alone(person.look)
+        mine, theirs = now.distance(performer.likeness), _nearest(now, self._others(person))
+        return mine is not None and mine < min(CLEARER * theirs, JUMP)
+
+
+def _split(faces: Sequence[Face], track_id: int) -> Choice:
+    chosen = tuple(face for face in faces if face.track_id == track_id)
+    return Choice(chosen, tuple(face for face in faces if face.track_id != track_id))
+
+
+def _alone(look: Look) -> Likeness:
+    likeness = Likeness()
+    likeness.add(look)
+    return likeness
+
+
+def _nearest(likeness: Likeness, others: Sequence[Likeness]) -> float:
+    """The distance of the nearest of `others`; infinite when there is none to compare with."""
+    distances = (likeness.distance(each) for each in others)
+    return min((each for each in distances if each is not None), default=math.inf)
+
+
+def _jumped(person: _Person, face: Face, seen: Look | None, step_s: float) -> bool:
+    """Whether a face cannot be who it was one frame ago."""
+    if person.look is None or seen is None:
+        return False
+    longer = min(max(step_s * 30, 1.0), 4.0) ** 0.5
+    if _overlap(person.face.box, face.box) < JUMP_OVERLAP / longer:
+        return True
+    return bool(np.linalg.norm(seen.values - person.look.values) > JUMP * longer)
+
+
+def _width(person: _Person) -> float:
+    left, _, right, _ = person.face.box
+    return right - left
+
+
+def _middle(face: Face) -> tuple[float, float]:
+    left, top, right, bottom = face.box
+    return (left + right) / 2, (top + bottom) / 2
+
+
+def _head(box: Box) -> Box:
+    left, top, right, bottom = box
+    margin = _HEAD * (right - left)
+    return left - margin, top - margin, right + margin, bottom + margin
+
+
+def _holds(box: Box, x: float, y: float) -> bool:
+    return box[0] <= x <= box[2] and box[1] <= y <= box[3]
+
+
+def _shared(one: Box, other: Box) -> float:
+    """The intersection of two boxes as a share of the smaller one."""
+    return _intersection(one, other) / max(min(_area(one), _area(other)), 1e-9)
+
+
+def _overlap(one: Box, other: Box) -> float:
+    """Intersection over union."""
+    shared = _intersection(one, other)
+    return shared / max(_area(one) + _area(other) - shared, 1e-9)
+
+
+def _intersection(one: Box, other: Box) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(width, 0.0) * max(height, 0.0)
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
