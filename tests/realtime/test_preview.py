@@ -144,7 +144,7 @@ class Window:
         return bool(answer["done"])
 
     def screenshot(self) -> ImageU8:
-        time.sleep(3 * PULSE_S)
+        time.sleep(2 * PULSE_S)
         return self.display.screenshot()
 
     def end(self) -> tuple[int, str]:
@@ -166,12 +166,12 @@ def display() -> Iterator[Display]:
         yield display
 
 
-@pytest.fixture
-def window(display: Display) -> Iterator[Window]:
+@pytest.fixture(scope="module")
+def shared(display: Display) -> Iterator[Window]:
     window = Window(display)
     try:
         assert "open" in window.hear()
-        display.xdotool("windowfocus", "--sync", display.window("liveswap"))
+        wait_for(lambda: painted(window))
         yield window
     finally:
         code, errors = window.end()
@@ -179,24 +179,49 @@ def window(display: Display) -> Iterator[Window]:
     assert errors == "", "Qt has something to say"
 
 
-def test_before_the_first_frame_there_is_a_card_and_then_the_frame_itself(window: Window) -> None:
+@pytest.fixture
+def window(shared: Window) -> Window:
+    """The one window, as large as at first and with the same picture, without the panel."""
+    number = shared.display.window("liveswap")
+    shared.display.xdotool("windowfocus", "--sync", number, "windowsize", number, 960, 720)
+    shared.order(hud=False, help_lines=[], state="live", frames=[90])
+    wait_for(lambda: shows(shared, 90))
+    return shared
+
+
+def painted(window: Window) -> bool:
+    """Whether the card is there. As long as it is not, the window is mapped again, see Note [Open twice] in preview."""
     window.order(hud=False)
-    before = window.screenshot()
+    if window.screenshot()[: HEIGHT // 2, : WIDTH // 2].any():
+        return True
+    number = window.display.window("liveswap")
+    window.display.xdotool("windowunmap", "--sync", number, "windowmap", "--sync", number)
+    return False
+
+
+def shows(window: Window, grey: int) -> bool:
+    """Whether the window shows the picture, to the pixel and nothing else."""
+    return bool((window.screenshot()[:720, :960] == cv2.resize(picture(grey), (960, 720))).all())
+
+
+def test_before_the_first_frame_there_is_a_card(shared: Window) -> None:
+    before = shared.screenshot()[:720, :960]
     assert not shows_marker(before)
-    area = before[:720, :960]
-    assert (area == CARD).all(axis=2).mean() > 0.9
-    assert area.max() > 200, "the card has words"
-    assert window.order(frames=[90])
-    wait_for(lambda: (window.screenshot()[:720, :960] == cv2.resize(picture(90), (960, 720))).all())
+    assert (before == CARD).all(axis=2).mean() > 0.9
+    assert before.max() > 200, "the card has words"
+
+
+def test_then_there_is_the_frame_itself_as_large_as_the_window(window: Window) -> None:
+    assert window.order(frames=[120])
+    wait_for(lambda: shows(window, 120))
 
 
 def test_the_newest_frame_wins(window: Window) -> None:
-    window.order(hud=False, frames=list(range(0, 200, 4)))
-    wait_for(lambda: (window.screenshot()[:720, :960] == cv2.resize(picture(196), (960, 720))).all())
+    window.order(frames=list(range(0, 200, 4)))
+    wait_for(lambda: shows(window, 196))
 
 
 def test_the_hud_is_on_the_screen_and_never_in_the_frame(window: Window) -> None:
-    assert window.order(frames=[90], hud=False)
     plain = settled(window)
     assert window.order(hud=True, state="live")
     changed = np.nonzero((plain != settled(window)).any(axis=2))
@@ -207,7 +232,7 @@ def test_the_hud_is_on_the_screen_and_never_in_the_frame(window: Window) -> None
 
 
 def test_nobody_can_hide_that_the_raw_face_goes_out(window: Window) -> None:
-    window.order(frames=[90], hud=False, state="raw")
+    window.order(hud=False, state="raw")
     edge = settled(window)[0, :960]
     assert (edge[:, 2] > 200).all()
     assert (edge[:, 1] < 80).all()
@@ -235,7 +260,6 @@ def test_keys_arrive_and_shift_alone_is_no_key(window: Window) -> None:
 
 @pytest.mark.parametrize("size", [None, (1400, 700), (500, 900), (331, 217)])
 def test_a_click_names_the_pixel_of_the_frame(window: Window, size: tuple[int, int] | None) -> None:
-    window.order(frames=[90], hud=False)
     number = window.display.window("liveswap")
     if size is not None:
         window.display.xdotool("windowsize", "--sync", number, *size)
@@ -260,7 +284,6 @@ def settled(window: Window) -> ImageU8:
 
 
 def test_after_resizing_the_picture_keeps_its_shape(window: Window) -> None:
-    window.order(frames=[90], hud=False)
     window.display.xdotool("windowsize", "--sync", window.display.window("liveswap"), 1400, 600)
     screen = settled(window)
     rows, columns = np.nonzero((screen == MARKER).all(axis=2))
@@ -269,18 +292,19 @@ def test_after_resizing_the_picture_keeps_its_shape(window: Window) -> None:
     assert (screen[:600, left : left + 800] == cv2.resize(picture(90), (800, 600))).all(), "drawn at its size"
 
 
-def test_closing_the_window_is_noticed_once(display: Display) -> None:
-    window = Window(display)
-    try:
-        assert "open" in window.hear()
-        window.order(frames=[90])
-        display.ask_to_close(display.window("liveswap"))
-        assert window.hear() == {"Closed": []}
-        window.order(frames=[91], hud=False)
-        assert not shows_marker(window.screenshot())
-        assert window.said.empty()
-    finally:
-        ended = window.end()
+def test_closing_the_window_is_noticed_once() -> None:
+    with private_display() as display:
+        window = Window(display)
+        try:
+            assert "open" in window.hear()
+            window.order(frames=[90])
+            display.ask_to_close(display.window("liveswap"))
+            assert window.hear() == {"Closed": []}
+            window.order(frames=[91], hud=False)
+            assert not window.screenshot().any(), "nothing is left on the screen"
+            assert window.said.empty()
+        finally:
+            ended = window.end()
     assert ended == (0, "")
 
 
