@@ -62,6 +62,8 @@ class Station:
         """`backlog`: so many old pictures are sent at once to a new viewer, as many servers do."""
         self.gop, self.sound, self.b_frames, self.backlog = gop, sound, b_frames, backlog
         self.size = SIZE
+        self.picture: Callable[[int, int, int], ImageU8] = numbered
+        """What is shown, by number, width and height."""
         self.noise = b""
         """Sent once to every viewer between two pictures, then forgotten."""
         self.paused = False
@@ -86,7 +88,7 @@ class Station:
                 continue
             if size != self.size:
                 encoder, size = self._encoder(), self.size
-            picture = av.VideoFrame.from_ndarray(numbered(number, *size), format="bgr24")
+            picture = av.VideoFrame.from_ndarray(self.picture(number, *size), format="bgr24")
             picture.pts, picture.time_base = number, Fraction(1, FPS)
             missed += [(video, packet) for packet in encoder.encode(picture)]
             while audio is not None and sample < (number + 1) * rate // FPS:
