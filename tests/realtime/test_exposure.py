@@ -130,7 +130,7 @@ def test_a_hand_in_front_passes_where_the_strict_rule_refused(who: str) -> None:
     hand = [shot.hand.mean() > 0.02 for shot in performance(who)]
     assert all(p for p, h in zip(passed, hand, strict=True) if not h)
     share, strict_share = (
-        np.mean([each for each, h in zip(verdicts, hand, strict=True) if h]) for verdicts in (passed, strict)
+        float(np.mean([each for each, h in zip(verdicts, hand, strict=True) if h])) for verdicts in (passed, strict)
     )
     assert strict_share < 0.7
     assert share > max(HAND_PASSES, strict_share + 0.1)
