@@ -65,11 +65,10 @@ class StreamWriter:
         self._samples = 0
         self._newest_sound_s: float | None = None
         self._ended = False
-        # FFmpeg itself speaks SRT.
-        self._link = StreamLink(url, timeout_s) if scheme_of(url) != "srt" else None
+        self._link = StreamLink(url, timeout_s)
         try:
             self._open(sound)
-            self._deliver()
+            self._link.deliver()
         except BaseException:
             self.abort()
             raise
@@ -128,7 +127,7 @@ class StreamWriter:
                 self._mux(self._sound.encode(None))
             self._mux(self._video.encode(None))
             self._container.close()
-            self._deliver()
+            self._link.deliver()
         except (self._ffmpeg_error, ValueError) as error:
             self.abort()
             raise SinkError(f"{self.name} cannot be finished ({error}); check the server") from error
@@ -136,16 +135,14 @@ class StreamWriter:
             self.abort()
             raise
         self._ended = True
-        if self._link is not None:
-            self._link.close()
+        self._link.close()
 
     def abort(self) -> None:
         """Hang up. Never raises; safe to call twice."""
         if self._ended:
             return
         self._ended = True
-        if self._link is not None:
-            self._link.abort()
+        self._link.abort()
 
     def _open(self, sound: bool) -> None:
         import av
@@ -157,7 +154,7 @@ class StreamWriter:
         options = {"flush_packets": "1", "max_interleave_delta": "1"}
         # Nothing is written afterwards at the beginning; no sound is collected until a packet is full.
         options |= {"flvflags": "no_duration_filesize"} if kind == "flv" else {"pes_payload_size": "0"}
-        self._container = av.open(self._link or self._url, "w", format=kind, container_options=options)
+        self._container = av.open(self._link, "w", format=kind, container_options=options)
         self._container.metadata["service_name"] = "liveswap"
         fps = min(max(source.fps.limit_denominator(1 << 16), Fraction(1)), Fraction(240))
         self._size = source.width + source.width % 2, source.height + source.height % 2
@@ -190,10 +187,7 @@ class StreamWriter:
         try:
             self._container.start_encoding()
         except self._ffmpeg_error as error:
-            remedy = "check the address"
-            if isinstance(error, av.error.ProtocolNotFoundError):
-                remedy = "this PyAV is built without SRT: stream to udp:// or rtmp://, or install a PyAV that has it"
-            raise SinkError(f"{self.name} cannot be opened ({error.strerror}); {remedy}") from error
+            raise SinkError(f"{self.name} cannot be encoded ({error.strerror}); give it another size") from error
 
     def _converted(self, image: ImageU8) -> av.VideoFrame:
         import av
@@ -219,7 +213,7 @@ class StreamWriter:
             self._mux(self._video.encode(picture))
         except (self._ffmpeg_error, ValueError) as error:
             raise SinkError(f"{self.name} cannot be written ({error}); check the server, start again") from error
-        self._deliver()
+        self._link.deliver()
 
     def _write_sound(self, picture_s: float) -> None:
         if self._sound is None:
@@ -240,7 +234,3 @@ class StreamWriter:
             elif packet.pts is not None and packet.is_keyframe:
                 self._key_ticks = packet.pts - self._shift_ticks
             self._container.mux(packet)
-
-    def _deliver(self) -> None:
-        if self._link is not None:
-            self._link.deliver()

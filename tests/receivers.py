@@ -109,25 +109,25 @@ class UdpReceiver:
         self._socket.close()
 
     def programme(self) -> Programme:
-        """What has come so far, when nothing more is under way."""
-        count = -1
-        while count != len(self.datagrams):
-            count = len(self.datagrams)
-            time.sleep(0.1)
+        """What has come so far, when nothing more is under way; nothing is received afterwards."""
+        self._over.set()
+        self._thread.join()
         return watch(b"".join(self.datagrams), "mpegts")
 
     def _receive(self) -> None:
-        while not self._over.is_set():
+        while True:
+            over = self._over.is_set()
             try:
                 self.datagrams.append(self._socket.recv(65_536))
             except TimeoutError:
-                continue
+                if over:
+                    return
 
 
 _LISTEN = """
-import json, sys, av
+import sys, av
 url, path = sys.argv[1:]
-with av.open(url, options={"listen": "1"}) as source, av.open(path, "w") as out:
+with av.open(url, options={"listen": "1", "analyzeduration": "300000"}) as source, av.open(path, "w") as out:
     copies = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}
     count = 0
     try:
@@ -160,6 +160,9 @@ class RtmpServer:
         self._words: list[str] = []
         self._thread = threading.Thread(target=self._listen, name="rtmp server")
         self._thread.start()
+        while self._can_be_bound(port):
+            assert self.process.poll() is None, "the server has ended"
+            time.sleep(0.01)
 
     def __enter__(self) -> Self:
         return self
@@ -182,6 +185,17 @@ class RtmpServer:
             time.sleep(0.02)
         self.process.wait(10)
         return watch(self._kept)
+
+    @staticmethod
+    def _can_be_bound(port: int) -> bool:
+        """Nobody listens there yet; found out without being the connection that the server waits for."""
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+            return True
 
     def _listen(self) -> None:
         assert self.process.stdout is not None

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import logging
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 import time
-from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -20,10 +17,8 @@ import av
 import numpy as np
 import pytest
 
-from realtime import amf
 from realtime.errors import LiveswapError, SinkError, UsageError
 from realtime.frame import Frame, ImageU8
-from realtime.rtmp_chunks import COMMAND, Inbox, message
 from realtime.sink import Repeating, TakesSound
 from realtime.sound import SoundBlock
 from realtime.source import SourceInfo
@@ -31,6 +26,7 @@ from realtime.stream_writer import StreamWriter
 from tests.clips import ramp, ramp_error
 from tests.fakes import info
 from tests.receivers import Programme, RtmpServer, UdpReceiver
+from tests.rtmp_servers import HangingUp, OwnServer, Plain, Refusing, Stopping
 from tests.stream_server import number_of, numbered
 
 SAME_PICTURE_LEVELS = 2.0
@@ -91,12 +87,12 @@ def test_pictures_arrive_in_order_at_their_times_with_their_colours(
 
 @pytest.mark.parametrize(("sound_is_late_s", "rate"), [(-0.15, 48_000), (-0.02, 44_100), (0.1, 48_000)])
 def test_a_flash_and_its_beep_arrive_together_however_late_the_picture_is(sound_is_late_s: float, rate: int) -> None:
-    start_s, flashes = 500.0, (0.5, 1.5, 2.5)
+    start_s, flashes = 500.0, (0.4, 1.1)
     with UdpReceiver() as receiver:
         with StreamWriter(receiver.url, live(), sound=True) as writer:
             assert isinstance(writer, TakesSound)
             heard = 0.0
-            for index in range(90):
+            for index in range(45):
                 now_s = index / 30
                 while heard + 0.02 <= now_s - sound_is_late_s:
                     beeping = any(flash <= heard + 1e-9 < flash + 0.1 for flash in flashes)
@@ -109,7 +105,7 @@ def test_a_flash_and_its_beep_arrive_together_however_late_the_picture_is(sound_
     bright = [image.mean() > 127 for image in seen.images]
     flash_s = [seen.times_s[index] for index in range(1, len(bright)) if bright[index] and not bright[index - 1]]
     beep_s = seen.beep_s()
-    assert len(flash_s) == 3
+    assert len(flash_s) == 2
     assert beep_s == pytest.approx(flash_s, abs=TOGETHER_S)
     assert abs(seen.tone_hz(beep_s[0], 0.09) - TONE_HZ) < SAME_TONE_HZ
 
@@ -141,15 +137,15 @@ def test_sound_that_never_comes_is_silence_that_keeps_up() -> None:
 def test_sound_that_pauses_comes_back_in_its_place() -> None:
     with UdpReceiver() as receiver:
         with StreamWriter(receiver.url, live(), sound=True) as writer:
-            for index in range(150):
-                now_s = index / 30
+            for index in range(75):
+                now_s = index / 15
                 if now_s < 1 or now_s >= 3.5:
-                    writer.hear(tone(now_s, 1 / 30, now_s))
-                writer.send(frame(index))
+                    writer.hear(tone(now_s, 1 / 15, now_s))
+                writer.send(frame(index, fps=15))
                 time.sleep(0.001)
         seen = receiver.programme()
     zero_s = seen.times_s[0]
-    assert len(seen.times_s) == 150
+    assert len(seen.times_s) == 75
     assert seen.level(zero_s + 0.2, zero_s + 0.9) > 0.3
     assert seen.level(zero_s + 1.1, zero_s + 3.4) < 0.001
     assert seen.level(zero_s + 3.7, zero_s + 4.8) > 0.3
@@ -193,13 +189,13 @@ def test_sound_may_come_from_another_thread() -> None:
         with StreamWriter(receiver.url, live(), sound=True) as writer:
             thread = threading.Thread(target=talk, args=(writer,))
             thread.start()
-            for index in range(60):
+            for index in range(30):
                 writer.send(frame(index))
                 time.sleep(0.005)
             over.set()
             thread.join()
         seen = receiver.programme()
-    assert len(seen.images) == 60
+    assert len(seen.images) == 30
 
 
 @pytest.mark.parametrize("sound", [False, True])
@@ -246,7 +242,7 @@ def test_players_can_start_in_the_middle() -> None:
             numbers = []
             for picture in player.decode(video=0):
                 numbers.append(number_of(np.asarray(picture.to_ndarray(format="bgr24"), np.uint8)))
-                if len(numbers) == 20:
+                if len(numbers) == 10:
                     break
             assert [stream.type for stream in player.streams] == ["video", "audio"]
     finally:
@@ -332,18 +328,9 @@ def test_a_stream_that_has_ended_says_so() -> None:
 # --- RTMP ---
 
 
-def connected(server: RtmpServer, source: SourceInfo, *, sound: bool = False, timeout_s: float = 5.0) -> StreamWriter:
-    """A stream to a server that may still be starting."""
-    for _ in range(100):
-        with suppress(SinkError):
-            return StreamWriter(server.url, source, sound=sound, timeout_s=timeout_s)
-        time.sleep(0.1)
-    raise AssertionError("the server did not start")
-
-
 def test_an_rtmp_server_gets_pictures_and_sound(tmp_path: Path) -> None:
     with RtmpServer(tmp_path) as server:
-        with connected(server, live(160, 96), sound=True) as writer:
+        with StreamWriter(server.url, live(160, 96), sound=True) as writer:
             for index in range(60):
                 writer.hear(tone(index / 30, 1 / 30, 20 + index / 30, volume=0.5 if index >= 30 else 0.0))
                 writer.send(frame(index, numbered(index), start_s=20.0))
@@ -361,7 +348,7 @@ def test_a_server_that_disappears_is_one_sentence_without_the_key(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with RtmpServer(tmp_path, key="topsecret") as server:
-        writer = connected(server, live(160, 96))
+        writer = StreamWriter(server.url, live(160, 96))
         send_until(writer, server, "30")
         server.process.kill()
         server.process.wait(10)
@@ -388,19 +375,6 @@ def send_until(writer: StreamWriter, server: RtmpServer, word: str, image: Image
         time.sleep(0.005)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a signal that stops a process")
-def test_a_server_that_takes_nothing_more_ends_the_stream_in_time(tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
-    with RtmpServer(tmp_path) as server:
-        writer = connected(server, live(640, 480), timeout_s=0.8)
-        send_until(writer, server, "30", noise)
-        server.process.send_signal(signal.SIGSTOP)
-        with pytest.raises(SinkError, match=r"has taken nothing for 0\.8 s; check the server"), Ticker() as ticker:
-            send_on(writer, 5000, 60, noise)
-        writer.abort()
-    assert ticker.worst_s < GIL_FREE_S
-
-
 class Ticker:
     """A thread that wants to run all the time, as the preview and Ctrl-C do."""
 
@@ -422,67 +396,24 @@ class Ticker:
             self.worst_s, last_s = max(self.worst_s, now_s - last_s), now_s
 
 
-class OwnServer:
-    """Takes connections on a thread and answers each with `answer`."""
-
-    def __init__(self, secure: ssl.SSLContext | None = None) -> None:
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        self._secure = secure
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def __enter__(self) -> OwnServer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
-        self._thread.join(5)
-        assert not self._thread.is_alive()
-
-    def _serve(self) -> None:
-        with suppress(OSError):
-            link = self._socket.accept()[0]
-            with link:
-                link.settimeout(5)
-                if self._secure is None:
-                    self.answer(link)
-                    return
-                with self._secure.wrap_socket(link, server_side=True) as inside:
-                    self.answer(inside)
-
-    def answer(self, link: socket.socket) -> None:
-        """Say nothing until the other side hangs up."""
-        while link.recv(65_536):
-            pass
+def test_a_server_that_takes_nothing_more_ends_the_stream_in_time() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    with Stopping() as server:
+        # One picture a second: each is a whole one, and large.
+        writer = StreamWriter(server.url, live(640, 480, fps=1), timeout_s=0.8)
+        with pytest.raises(SinkError, match=r"has taken nothing for 0\.8 s; check the server"), Ticker() as ticker:
+            send_on(writer, 0, 60, noise)
+        writer.abort()
+    assert ticker.worst_s < GIL_FREE_S
 
 
-class Refusing(OwnServer):
-    """An RTMP server that knows the stream already."""
-
-    def answer(self, link: socket.socket) -> None:
-        data = b""
-        while len(data) < 1537:
-            data += link.recv(65_536)
-        link.sendall(data[:1537] + data[1:1537])
-        while len(data) < 1537 + 1536:
-            data += link.recv(65_536)
-        inbox, received = Inbox(), data[3073:]
-        while True:
-            for each in inbox.feed(received):
-                name, number, *rest = [*amf.decode(each.payload), None] if each.kind == COMMAND else [None, None]
-                if name in ("connect", "createStream"):
-                    link.sendall(message(3, COMMAND, 0, 0, amf.encode("_result", number, None, 1.0)))
-                if name == "publish":
-                    status = {
-                        "level": "error",
-                        "code": "NetStream.Publish.BadName",
-                        "description": f"busy: {rest[1]}\n!",
-                    }
-                    link.sendall(message(3, COMMAND, 1, 0, amf.encode("onStatus", 0.0, None, status)))
-            received = link.recv(65_536)
-            if not received:
-                return
+def test_a_server_that_hangs_up_is_noticed() -> None:
+    with HangingUp() as server:
+        writer = StreamWriter(server.url, live())
+        with pytest.raises(SinkError, match=r"/\*\*\* is gone \(.+\); check the server and the key") as error:
+            send_on(writer, 0, 5)
+        writer.abort()
+    assert "topsecret" not in str(error.value)
 
 
 def test_a_server_that_says_nothing_neither_hangs_nor_stops_the_program() -> None:
@@ -496,7 +427,7 @@ def test_a_server_that_says_nothing_neither_hangs_nor_stops_the_program() -> Non
 
 def test_a_server_that_refuses_is_quoted_without_the_key() -> None:
     with Refusing() as server, pytest.raises(SinkError) as error:
-        StreamWriter(f"rtmp://127.0.0.1:{server.port}/live/topsecret", live())
+        StreamWriter(server.url, live())
     url = f"rtmp://127.0.0.1:{server.port}/live/***"
     assert str(error.value) == f"{url} refuses the stream (busy: *** !); check the key, and who else uses it"
 
@@ -532,7 +463,7 @@ def test_an_address_that_srt_needs_more_for_says_what() -> None:
     except av.error.ProtocolNotFoundError:
         expected = r"srt://127\.0\.0\.1:1 cannot be opened \(Protocol not found\); this PyAV is built without SRT"
     except av.error.FFmpegError:
-        expected = r"srt://127\.0\.0\.1:1 cannot be opened"
+        expected = r"srt://127\.0\.0\.1:1 "
     with pytest.raises(SinkError, match=expected):
         StreamWriter("srt://127.0.0.1:1", live())
 
@@ -596,30 +527,16 @@ def test_an_encrypted_stream_arrives(
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     with RtmpServer(tmp_path) as server:
         inner = int(server.url.split(":")[2].split("/")[0])
-        writer = None
-        for _ in range(50):
-            time.sleep(0.2)
-            with Tunnel(secure, inner) as tunnel, suppress(SinkError):
-                writer = StreamWriter(f"rtmps://127.0.0.1:{tunnel.port}/live/key", live(160, 96), sound=True)
+        with Tunnel(secure, inner) as tunnel:
+            with StreamWriter(f"rtmps://127.0.0.1:{tunnel.port}/live/key", live(160, 96), sound=True) as writer:
                 for index in range(40):
                     writer.send(frame(index, numbered(index)))
-                writer.close()
-                break
-        assert writer is not None
-        assert shown(server.programme()) == list(range(40))
+            assert shown(server.programme()) == list(range(40))
 
 
 def test_a_server_that_cannot_prove_who_it_is_gets_nothing(secure: ssl.SSLContext) -> None:
     with OwnServer(secure) as server, pytest.raises(SinkError, match="cannot prove who it is"):
         StreamWriter(f"rtmps://127.0.0.1:{server.port}/live/key", live())
-
-
-class Plain(OwnServer):
-    """Answers TLS with something else."""
-
-    def answer(self, link: socket.socket) -> None:
-        link.sendall(b"\x03" + bytes(1536))
-        super().answer(link)
 
 
 def test_a_server_without_encryption_is_one_sentence() -> None:
