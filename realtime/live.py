@@ -69,7 +69,8 @@ class Live:
         self._changes: deque[Change] = deque()
         self._preview: Preview | None = None
         self._pipeline = self._make_pipeline()
-        self._desk = self._make_desk()
+        self.desk = self._make_desk()
+        """The controls."""
 
     def run(self, on_progress: Callable[[Progress], None] | None = None) -> RunReport:
         """Run to the end. Raises the first error of any room."""
@@ -99,7 +100,7 @@ class Live:
     def _look_after(self, progress: Progress, keyboard: Keyboard) -> None:
         from realtime.preview import Click, Closed, Key
 
-        desk = self._desk
+        desk = self.desk
         for key in keyboard.read():
             desk.press(key)
         desk.watch()
@@ -241,7 +242,7 @@ class Live:
                     self._pipeline.hear(block)
         except LiveswapError as error:
             _log.error("%s; the picture goes on without sound", error)
-            self._desk.say(str(error))
+            self.desk.say(str(error))
 
 
 def _is_live_sink(spec: str) -> bool:

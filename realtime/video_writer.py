@@ -143,11 +143,11 @@ class VideoWriter:
             self._sound.hear(block)
 
     @property
-    def av_offset_ms(self) -> float:
+    def av_offset_ms(self) -> float | None:
         """How much later than its picture a sound stands in the file, by what source and microphone say about when
-        they were taken; 0 without sound. What a camera or a microphone needs before that is not in it.
+        they were taken; None without sound. What a camera or a microphone needs before that is not in it.
         """
-        return self._sound.lag_ms - 1e3 * self._moved_s if self._sound is not None and self._sound.heard else 0.0
+        return self._sound.lag_ms - 1e3 * self._moved_s if self._sound is not None and self._sound.heard else None
 
     def close(self) -> None:
         """Finish the file and give it its final name; without a single frame there is no file."""
@@ -291,11 +291,12 @@ class VideoWriter:
         if not sound.heard:
             _log.warning("%s has no sound: none came for its pictures; check the microphone", self.name)
             return
+        offset_ms = abs(self.av_offset_ms or 0.0)
         _log.info(
             "%s: sound and picture lie %.1f ms apart (at most %.1f); the picture came %.0f ms after it was captured",
             self.name,
-            abs(self.av_offset_ms),
-            max(sound.worst_lag_ms, abs(self.av_offset_ms)),
+            offset_ms,
+            max(sound.worst_lag_ms, offset_ms),
             self._latency.percentile(50),
         )
 

@@ -1,0 +1,122 @@
+"""A whole run without a window: what a LiveConfig asks for happens."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from realtime.blend import BlendSettings
+from realtime.config import LiveConfig
+from realtime.controls import Knobs
+from realtime.errors import ModelError, UsageError
+from realtime.live import Live
+from realtime.pattern import PatternSource
+from realtime.presets import save_preset
+from realtime.replay import ReplaySource
+from realtime.report import Progress, RunReport
+from realtime.video_file import VideoFile
+from realtime.video_writer import VideoWriter
+from tests.community_dfm import random_dfm
+
+DEMO = Path(__file__).resolve().parents[1] / "realtime/models/demo.dfm"
+SIZE = 320, 240
+ENCODER = 0.5
+"""Grey levels: what goes into the encoder is equal to the bit (see the tests of replay), its threads are not."""
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of the rendered performer."""
+    path = tmp_path_factory.mktemp("live") / "performer.mp4"
+    pattern = PatternSource(width=SIZE[0], height=SIZE[1], frames=60, hand=False)
+    with pattern, VideoWriter(path, pattern.info) as video:
+        for frame in pattern:
+            video.send(frame)
+    return path
+
+
+def go(config: LiveConfig, act: Callable[[Live, Progress], None] | None = None) -> tuple[Live, RunReport]:
+    live = Live(config, geometry=lambda model: model.geometry)
+    return live, live.run(lambda now: act(live, now) if act else None)
+
+
+def test_a_file_keeps_every_frame(clip: Path, tmp_path: Path) -> None:
+    live, report = go(LiveConfig(DEMO, source=str(clip), sinks=(str(tmp_path / "out.mp4"),), threads=1))
+    assert not live.live
+    assert (report.frames_out, report.states) == (60, {"live": 60})
+    assert report.av_offset_ms == {}, "there is no sound"
+
+
+def test_a_file_that_only_goes_to_a_stream_plays_at_its_own_speed(clip: Path) -> None:
+    config = LiveConfig(DEMO, source=str(clip), sinks=("udp://127.0.0.1:9",), threads=1)
+    live, report = go(config)
+    assert live.live
+    assert 1.8 < report.seconds < 6
+    assert report.raw_face_frames == 0
+
+
+def test_a_file_begins_where_it_is_told(clip: Path, tmp_path: Path) -> None:
+    _, report = go(LiveConfig(DEMO, source=str(clip), sinks=(str(tmp_path / "a.mp4"),), seek_s=1.0, threads=1))
+    assert report.frames_out == 30
+
+
+def test_what_went_in_is_recorded_and_replayed(clip: Path, tmp_path: Path) -> None:
+    kept, again = tmp_path / "input", tmp_path / "again.mp4"
+    first = tmp_path / "first.mp4"
+    go(LiveConfig(DEMO, source=str(clip), sinks=(str(first),), record_input=kept, threads=1))
+    with ReplaySource(kept) as replay:
+        assert replay.settings["model"] == "demo.dfm"
+        assert len(list(replay)) == 60
+    go(LiveConfig(DEMO, source=f"replay:{kept}", sinks=(str(again),), threads=1))
+    with VideoFile(first) as one, VideoFile(again) as two:
+        pairs = [(a.image.astype(float), b.image.astype(float)) for a, b in zip(one, two, strict=True)]
+    assert max(np.abs(a - b).mean() for a, b in pairs) < ENCODER
+
+
+def test_a_preset_is_taken_at_the_start_and_an_unknown_one_is_told(clip: Path, tmp_path: Path) -> None:
+    presets = tmp_path / "presets.toml"
+    save_preset(presets, "soft", Knobs(BlendSettings(feather=0.2)))
+    config = LiveConfig(DEMO, source=str(clip), presets=presets, preset="soft")
+    assert Live(config, geometry=lambda model: model.geometry).desk.knobs.blend.feather == 0.2
+    config = LiveConfig(DEMO, source=str(clip), presets=presets, preset="sotf")
+    with pytest.raises(UsageError, match="has no preset 'sotf'; it has: soft"):
+        Live(config, geometry=lambda model: model.geometry)
+
+
+def test_a_model_that_is_none_is_told_before_anything_opens(tmp_path: Path) -> None:
+    (tmp_path / "bad.dfm").write_bytes(b"no model")
+    with pytest.raises(ModelError):
+        Live(LiveConfig(tmp_path / "bad.dfm", source="0"), geometry=lambda model: model.geometry)
+
+
+def test_models_are_changed_while_the_picture_goes_on(clip: Path, tmp_path: Path) -> None:
+    other = random_dfm(tmp_path / "other.dfm", resolution=64)
+    stop = threading.Event()
+    config = LiveConfig(
+        DEMO, source=str(clip), loop=True, sinks=("udp://127.0.0.1:9",), more_models=(other,), threads=1
+    )
+    live = Live(config, geometry=lambda model: model.geometry, stop=stop)
+    asked_at = changed_at = 0
+
+    def act(now: Progress) -> None:
+        nonlocal asked_at, changed_at
+        if now.done > 10 and not asked_at:
+            asked_at = now.done
+            live.desk.press("m")
+        if asked_at and not changed_at and any("model other.dfm" in note for note in live.desk.notes()):
+            changed_at = now.done
+        if changed_at and now.done > changed_at + 15:
+            stop.set()
+
+    guard = threading.Timer(60, stop.set)
+    guard.start()
+    report = live.run(act)
+    guard.cancel()
+    assert changed_at, "the other model loaded"
+    assert report.states["live"] > changed_at
+    assert report.failed_frames == 0
+    assert report.raw_face_frames == 0
