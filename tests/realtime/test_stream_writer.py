@@ -419,9 +419,9 @@ def test_a_server_that_hangs_up_is_noticed() -> None:
 def test_a_server_that_says_nothing_neither_hangs_nor_stops_the_program() -> None:
     with OwnServer() as server, Ticker() as ticker:
         started = time.monotonic()
-        with pytest.raises(SinkError, match=r"has taken nothing for 1 s"):
-            StreamWriter(f"rtmp://127.0.0.1:{server.port}/live/key", live(), timeout_s=1.0)
-        assert 0.9 < time.monotonic() - started < 4
+        with pytest.raises(SinkError, match=r"has taken nothing for 0\.6 s"):
+            StreamWriter(f"rtmp://127.0.0.1:{server.port}/live/key", live(), timeout_s=0.6)
+        assert 0.5 < time.monotonic() - started < 4
     assert ticker.worst_s < GIL_FREE_S
 
 
@@ -529,9 +529,9 @@ def test_an_encrypted_stream_arrives(
         inner = int(server.url.split(":")[2].split("/")[0])
         with Tunnel(secure, inner) as tunnel:
             with StreamWriter(f"rtmps://127.0.0.1:{tunnel.port}/live/key", live(160, 96), sound=True) as writer:
-                for index in range(40):
+                for index in range(20):
                     writer.send(frame(index, numbered(index)))
-            assert shown(server.programme()) == list(range(40))
+            assert shown(server.programme()) == list(range(20))
 
 
 def test_a_server_that_cannot_prove_who_it_is_gets_nothing(secure: ssl.SSLContext) -> None:
