@@ -65,7 +65,7 @@ def draw_hud(
 ) -> ImageU8:
     """A new (H, W, 3) image with the panel; `image` is not changed.
 
-    notes: short sentences, the newest last; those that begin with REC are red. panel: False leaves it out. help_lines:
+    notes: short sentences, the newest last; those about a recording (rec...) are red. panel: False leaves it out. help_lines:
     a second panel; what stands before two spaces in a line is a key. Pictures too small for a panel come without one.
     """
     check_image(image)
@@ -109,7 +109,7 @@ def status_rows(progress: Progress, notes: Sequence[str]) -> list[Row]:
     if dropped:
         rows.append(Row((f"dropped: {dropped}",), _AMBER))
     for age, note in enumerate(filter(None, map(_clean, notes))):
-        rows.append(Row((note,), _PINK if note.startswith("REC") else _WHITE, rank=1e9 + age))
+        rows.append(Row((note,), _PINK if note.lower().startswith("rec") else _WHITE, rank=1e9 + age))
     return rows
 
 

@@ -4,21 +4,23 @@ Windows belong to the main thread: it makes, pumps and closes a Preview. The end
 thread and never waits: the newest frame wins. Every picture is drawn at the size that it has on the screen, so that
 letters stay sharp and a large frame costs no more than its window.
 
-Note [Open twice]
-    Without a window manager (a bare X server, a kiosk) Qt now and then misses that its first window was mapped, and
-    then never paints it: 9 of 30 windows stayed black on a busy machine with two cores. After a first window has been
-    painted for a moment, 1 of 60 second ones did. Nothing in OpenCV tells which it was, so every first one is replaced.
+Note [Whose events]
+    OpenCV's wheels bring a libX11-xcb that is older than most systems' libX11 and writes `these events are for xcb`
+    where newer ones do not look. Then Xlib takes some of Qt's events and drops them: keys and clicks get lost, and
+    where the news that the window is on the screen is among them, it stays black (7 of 30 windows on Debian 12; none
+    of 30 with the system's libX11-xcb). So the system's own is loaded first, and its names are found before the others.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import logging
 import os
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -32,12 +34,15 @@ from realtime.hud import draw_hud
 from realtime.report import Progress
 from realtime.source import SourceInfo
 
+_log = logging.getLogger(__name__)
+
+_FLAGS = cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL
 _FIRST_SIZE = 1280, 720
 """A window is at first as large as fits, pixels."""
 _AROUND = (24, 22, 20)
 _MOST_KEYS = 8
 """So many keys are taken in one call of pump."""
-_FIRST_WINDOW_S, _ANSWER_S, _PROBE_S = 0.3, 3.0, 20.0
+_ANSWER_S, _PROBE_S = 3.0, 20.0
 _REMEDY = "run liveswap in a desktop session, connect with ssh -X, or leave out --sink preview"
 
 
@@ -74,6 +79,7 @@ class Preview:
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("a preview belongs to the main thread")
         check_display()
+        _settle_whose_events()
         self._title = title
         self._info: SourceInfo | None = None
         self._frame: Frame | None = None
@@ -85,18 +91,13 @@ class Preview:
         self._fitted: SourceInfo | None = None
         try:
             with _quiet_qt():
-                self._open_window()
+                cv2.namedWindow(title, _FLAGS)
         except cv2.error as error:
             raise SinkError(
                 "this build of OpenCV opens no windows; replace opencv-python-headless by opencv-python"
             ) from error
-        if cv2.currentUIFramework().startswith("QT"):  # see Note [Open twice]
-            until_s = time.monotonic() + _FIRST_WINDOW_S
-            while time.monotonic() < until_s:
-                cv2.imshow(title, self._picture)
-                cv2.waitKey(10)
-            cv2.destroyWindow(title)
-            self._open_window()
+        cv2.resizeWindow(title, *_FIRST_SIZE)
+        cv2.setMouseCallback(title, self._on_mouse)
 
     def __enter__(self) -> Self:
         return self
@@ -151,11 +152,6 @@ class Preview:
             with contextlib.suppress(cv2.error):  # the user may have closed it already
                 cv2.destroyWindow(self._title)
                 cv2.waitKey(1)
-
-    def _open_window(self) -> None:
-        cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL)
-        cv2.resizeWindow(self._title, *_FIRST_SIZE)
-        cv2.setMouseCallback(self._title, self._on_mouse)
 
     def _fit_window(self) -> None:
         """Give the window the shape of the frames as soon as it is known."""
@@ -263,7 +259,7 @@ def check_display() -> None:
         raise SinkError(f"there is no display for the preview: DISPLAY is not set; {_REMEDY}")
     if display and not _answers(display):
         raise SinkError(f"no display answers at DISPLAY={display}; {_REMEDY}")
-    attempt = "import resource, cv2; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); cv2.namedWindow('liveswap')"
+    attempt = "import resource, cv2; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); cv2.namedWindow('display?')"
     try:
         with _quiet_qt():
             child = subprocess.run(
@@ -294,6 +290,16 @@ def _answers(display: str) -> bool:
             client.connect(path)
             return True
     return False
+
+
+def _settle_whose_events() -> None:
+    """See Note [Whose events]."""
+    if sys.platform in ("win32", "darwin"):
+        return
+    try:
+        ctypes.CDLL("libX11-xcb.so.1", mode=ctypes.RTLD_GLOBAL)
+    except OSError:
+        _log.warning("libX11-xcb is not installed, so keys may get lost; on Debian, run: apt install libx11-xcb1")
 
 
 @contextlib.contextmanager

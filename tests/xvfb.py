@@ -73,7 +73,7 @@ class Display:
         event = _ClientMessage(type=33, send_event=1, window=int(window), message_type=protocols, format=32)
         event.data[0] = delete
         x11.XSendEvent(display, ctypes.c_ulong(int(window)), 0, ctypes.c_long(0), ctypes.byref(event))
-        x11.XCloseDisplay(display)
+        x11.XCloseDisplay(display)  # which also waits until everything is sent
 
     def screenshot(self) -> ImageU8:
         """(H, W, 3) BGR: the whole screen."""

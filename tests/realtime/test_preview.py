@@ -171,7 +171,8 @@ def shared(display: Display) -> Iterator[Window]:
     window = Window(display)
     try:
         assert "open" in window.hear()
-        wait_for(lambda: painted(window))
+        window.order(hud=False)
+        wait_for(lambda: window.screenshot()[:720, :960].any())
         yield window
     finally:
         code, errors = window.end()
@@ -187,16 +188,6 @@ def window(shared: Window) -> Window:
     shared.order(hud=False, help_lines=[], state="live", frames=[90])
     wait_for(lambda: shows(shared, 90))
     return shared
-
-
-def painted(window: Window) -> bool:
-    """Whether the card is there. As long as it is not, the window is mapped again, see Note [Open twice] in preview."""
-    window.order(hud=False)
-    if window.screenshot()[: HEIGHT // 2, : WIDTH // 2].any():
-        return True
-    number = window.display.window("liveswap")
-    window.display.xdotool("windowunmap", "--sync", number, "windowmap", "--sync", number)
-    return False
 
 
 def shows(window: Window, grey: int) -> bool:
