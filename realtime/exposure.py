@@ -42,8 +42,8 @@ KNOWN = 0.35
 """The covered part has to correlate at least so much with memory, or nothing is concluded from the open part."""
 CERTAIN = 0.7
 """From this correlation on, relative to the covered part, what is open is remembered too: it is the face."""
-LOOKS = 24
-"""So many looks are kept; the oldest is forgotten first."""
+LOOKS = 16
+"""So many looks are kept; the oldest is forgotten first. Few enough that the linear algebra stays on one thread."""
 NEW_LOOK = 0.85
 """A look that correlates less than this with all others is kept."""
 LEARNT = 10
