@@ -65,8 +65,9 @@ def draw_hud(
 ) -> ImageU8:
     """A new (H, W, 3) image with the panel; `image` is not changed.
 
-    notes: short sentences, the newest last; those about a recording (rec...) are red. panel: False leaves it out. help_lines:
-    a second panel; what stands before two spaces in a line is a key. Pictures too small for a panel come without one.
+    notes: short sentences, the newest last; those about a recording (rec...) are red. panel: False leaves it out.
+    help_lines: a second panel; what stands before two spaces in a line is a key. Pictures too small for a panel come
+    without one.
     """
     check_image(image)
     out = image.copy()
