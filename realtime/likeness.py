@@ -21,8 +21,10 @@ from realtime.frame import Face, ImageU8, Points
 
 SHAPE_SPREAD, COLOUR_SPREAD = 0.02, 0.12
 """How far two looks of one person lie apart, in the middle: the units in which shape and colour are added up."""
-BIN = 0.12
-"""Faces whose directions differ by less, as sines of an angle, are compared."""
+BIN, REACH = 0.12, 0.3
+"""Looks whose directions differ by less than BIN, as sines of angles, are averaged; up to REACH they are compared."""
+EXPECTED, EXPECTED_TURNED = 1.7, 8.5
+"""The looks of one person in one light are so far apart, and so much further for a difference of 1 in direction."""
 MEMORY_LOOKS = 60.0
 """A look counts for less and less as so many newer ones of the same side come in: the light changes, too."""
 
@@ -30,6 +32,8 @@ _GEOMETRY = CropGeometry(32, coverage=1.4)
 _CELLS = 8
 _SMALLEST_PX, _LARGEST = 8, 8
 """A face narrower than this, or than so many frames, is none."""
+_MOST_OUTSIDE = 0.1
+"""A face of which more lies outside the picture is not looked at."""
 _DARKEST = 8.0
 """Levels added before the logarithm, so that noise in the dark does not count."""
 
@@ -45,7 +49,8 @@ class Look:
 
 
 def look(image: ImageU8, face: Face) -> Look | None:
-    """The look of `face` in a (H, W, 3) BGR `image`; None for landmarks that make no face."""
+    """The look of `face` in a (H, W, 3) BGR `image`; None for landmarks that make no face
+    in the picture."""
     if not np.isfinite(face.landmarks).all():
         return None
     try:
@@ -53,14 +58,22 @@ def look(image: ImageU8, face: Face) -> Look | None:
     except ValueError:
         return None
     side_px = _GEOMETRY.size / math.hypot(matrix[0, 0], matrix[1, 0])
-    if not _SMALLEST_PX <= side_px <= _LARGEST * max(image.shape):
+    if not _SMALLEST_PX <= side_px <= _LARGEST * max(image.shape) or _outside(face, image) > _MOST_OUTSIDE:
         return None
     side, shape = rigid_shape(face.landmarks)
     # The crop is averaged over its cells anyway: sampling it sparsely is good enough, and costs the same at any size.
-    crop = cv2.warpAffine(image, matrix, (_GEOMETRY.size, _GEOMETRY.size), flags=cv2.INTER_LINEAR)
+    crop = cv2.warpAffine(image, matrix, (_GEOMETRY.size,) * 2, borderMode=cv2.BORDER_REPLICATE)
     cells = np.asarray(cv2.resize(crop, (_CELLS, _CELLS), interpolation=cv2.INTER_AREA), np.float64)
     parts = (shape / SHAPE_SPREAD / len(RIGID) ** 0.5, np.log(cells + _DARKEST) / COLOUR_SPREAD / _CELLS)
     return Look(side, np.concatenate([part.ravel() for part in parts]))
+
+
+def _outside(face: Face, image: ImageU8) -> float:
+    """Share of a face's box that lies outside the picture."""
+    left, top, right, bottom = face.box
+    height, width = image.shape[:2]
+    inside = max(min(right, width) - max(left, 0), 0) * max(min(bottom, height) - max(top, 0), 0)
+    return 1 - inside / max((right - left) * (bottom - top), 1e-9)
 
 
 def rigid_shape(landmarks: Points) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -86,10 +99,12 @@ def _axes() -> NDArray[np.float64]:
 class Likeness:
     """Remembers one face from all sides it has shown. Not thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, *looks: Look) -> None:
         self._sides: dict[tuple[int, int], tuple[float, Look]] = {}
         self.looks = 0
         """How many were added."""
+        for each in looks:
+            self.add(each)
 
     def add(self, look: Look) -> None:
         """Remember a look."""
@@ -101,18 +116,20 @@ class Likeness:
         self.looks += 1
 
     def distance(self, other: Likeness) -> float | None:
-        """How different two faces are: about 1 for one person; None when they never faced the same way."""
-        if len(self._sides) > len(other._sides):
-            return other.distance(self)
-        total, weight = np.zeros(0), 0.0
-        for key, (count, mine) in self._sides.items():
-            around = ((key[0] + i, key[1] + j) for i in (-1, 0, 1) for j in (-1, 0, 1))
-            near = [other._sides[each] for each in around if each in other._sides]
-            near = [(n, each) for n, each in near if np.abs(each.side - mine.side).max() < BIN]
-            if near:
-                theirs = sum(n for n, _ in near)
-                values = sum((n / theirs * each.values for n, each in near), np.zeros(len(mine.values)))
-                share = min(count, theirs)
-                total = share * (mine.values - values) + (total if weight else 0)
+        """How different two faces are: about 1 for one person; None when they never faced nearly the same way."""
+        few, many = sorted((self._sides, other._sides), key=len)
+        if not few:
+            return None
+        sides = np.array([each.side for _, each in many.values()])
+        entries = list(many.values())
+        total, weight = np.zeros(len(entries[0][1].values)), 0.0
+        for count, look in few.values():
+            turned = np.abs(sides - look.side).max(axis=1)
+            nearest = int(turned.argmin())
+            turn = float(turned[nearest])
+            if turn < REACH:
+                there, like = entries[nearest]
+                share = min(count, there) / (1 + (turn / BIN) ** 2)
+                total += share / (EXPECTED + EXPECTED_TURNED * turn) * (look.values - like.values)
                 weight += share
-        return float(np.linalg.norm(total / weight)) if weight else None
+        return float(np.linalg.norm(total)) / weight if weight else None

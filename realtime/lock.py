@@ -43,8 +43,8 @@ Policy = Literal["lock", "largest", "leftmost", "all"] | int
 """Whom to swap: `lock` see Note [Who is the performer]; the largest face; the leftmost; the N-th from the left, from 1;
 everyone."""
 
-DECIDE_S, STILL_S, RETURN_S, ALONE_S, ADOPTED_S = 1.0, 3.0, 0.8, 1.5, 10.0
-SAME, LIKELY, OTHER = 2.5, 4.5, 6.0
+DECIDE_S, STILL_S, RETURN_S, ALONE_S, ADOPTED_S = 1.0, 3.0, 0.8, 2.0, 10.0
+SAME, LIKELY, OTHER = 1.25, 1.5, 2.6
 """Distances of Likeness. Closer than SAME lies half to two thirds of what the performer shows in one light, and 1 of 20
 strangers; beyond OTHER half of the strangers and 1 % of the performer, in new light 1 of 10."""
 CLEARER = 0.75
@@ -105,10 +105,7 @@ class _Person:
         """What it looked like in its last frames without a touch; None when they are too few."""
         if len(self.recent) < LOOKS:
             return None
-        likeness = Likeness()
-        for each in self.recent:
-            likeness.add(each)
-        return likeness
+        return Likeness(*self.recent)
 
 
 @dataclass(slots=True, eq=False)
@@ -377,8 +374,8 @@ class FaceLock:
         near = [each for each in near if self._now_s - each.last_s < RETURN_S]
         if any(_shared(_head(each.face.box), _head(performer.box)) > TOUCH for each in near):
             return False
-        distance = _alone(person.look).distance(performer.likeness)
-        return _overlap(person.face.box, performer.box) > JUMP_OVERLAP and distance is not None and distance < JUMP
+        distance = Likeness(person.look).distance(performer.likeness)
+        return _overlap(person.face.box, performer.box) > JUMP_OVERLAP and distance is not None and distance < LIKELY
 
     def _others(self, person: _Person) -> list[Likeness]:
         """What everybody else looks like who was seen, but for the performer."""
@@ -410,20 +407,14 @@ class FaceLock:
         """Whether a face that touches another, or just did, looks like the performer in this very frame."""
         if person.look is None:
             return False
-        now = _alone(person.look)
+        now = Likeness(person.look)
         mine, theirs = now.distance(performer.likeness), _nearest(now, self._others(person))
-        return mine is not None and mine < min(CLEARER * theirs, JUMP)
+        return mine is not None and mine < min(CLEARER * theirs, LIKELY)
 
 
 def _split(faces: Sequence[Face], track_id: int) -> Choice:
     chosen = tuple(face for face in faces if face.track_id == track_id)
     return Choice(chosen, tuple(face for face in faces if face.track_id != track_id))
-
-
-def _alone(look: Look) -> Likeness:
-    likeness = Likeness()
-    likeness.add(look)
-    return likeness
 
 
 def _nearest(likeness: Likeness, others: Sequence[Likeness]) -> float:

@@ -204,6 +204,18 @@ def test_no_face_is_reported_twice(face: ImageU8, performance: list[Rendering]) 
             assert len(film(static, [moment.image])[0]) == 1
 
 
+@pytest.mark.parametrize("size", [(480, 360), (360, 270)])
+def test_whoever_joins_is_found_though_one_face_is_followed(couple: ImageU8, size: tuple[int, int]) -> None:
+    alone = couple.copy()
+    alone[:, 640:] = 90
+    joined = alone.copy()
+    joined[60 : 60 + size[1], 720 : 720 + size[0]] = cv2.resize(couple[60:420, 720:1200], size)
+    with FaceFinder(4) as finder:
+        found = film(finder, [*[alone] * 8, *[joined] * 10])
+    assert [len(faces) for faces in found[:8]] == [1] * 8
+    assert len(found[-1]) == 2
+
+
 # --- what a camera can show
 
 
