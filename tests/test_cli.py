@@ -25,7 +25,7 @@ from tests.community_dfm import liveswap_metadata, painting_dfm, random_dfm
 from tests.tolerances import FRONT_DOOR_START_S
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("demo", "extract", "train", "evaluate", "export", "run")
+COMMANDS = ("demo", "extract", "train", "evaluate", "export", "run", "bench", "devices", "doctor")
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -121,11 +121,15 @@ def test_version_is_told(call: Call) -> None:
         (("run", "--source", "x.mp4", "--sink", "y.mp4"), "--model"),
         (("evaluate", "r", "--json", "no-such-folder/r.json"), "no-such-folder"),
         (("run", "--model", "m.dfm", "--on-miss", "panic"), "invalid choice"),
-        (("run", "--model", "m.dfm", "--sink", "preview"), "not supported"),
+        (("run", "--model", "m.dfm", "--sink", "preview", "--sink", "preview"), "two sinks are the same"),
+        (("run", "--model", "m.dfm", "--sink", "gopher://x"), "gopher"),
+        (("run", "--model", "m.dfm", "--size", "big"), "is not a size"),
+        (("run", "--model", "m.dfm", "--face", "mine"), "face must be lock"),
+        (("bench", "--modes", "Z"), "mode"),
         (("run", "--model", "m.dfm", "--hold-ms", "-1"), "hold_ms"),
         (("run", "--model", "m.dfm", "--hold-ms", "10001"), "[0, 10000]"),
         (("run", "--model", "m.dfm", "--feather", "7"), "feather"),
-        (("run", "--model", "m.dfm", "--sink", "a.mp4", "--sink", "./a.mp4"), "same file"),
+        (("run", "--model", "m.dfm", "--sink", "a.mp4", "--sink", "./a.mp4"), "two sinks are the same"),
         (("run", "--model", "", "--sink", "null"), "--model: it is empty"),
         (("run", "--model", "m.dfm", "--source", ""), "--source: it is empty"),
         (("run", "--model", "m.dfm", "--sink", ""), "--sink: it is empty"),

@@ -267,7 +267,7 @@ def test_whatever_happens_no_raw_picture_gets_out(
         if event == "hit":
             swapped = frame.with_image(plain(SWAPPED, height, WIDTH))
             publication = guard.publish(SwapResult(swapped, (face(*FACE_BOX),), True), now_s)
-            last_hit_s = now_s
+            last_hit_s = last_hit_s if guard.panic else now_s
         elif event == "crash":
             publication = guard.fail(frame, now_s)
         else:
