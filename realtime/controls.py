@@ -58,17 +58,17 @@ ACTIONS: dict[str, tuple[Action, str]] = {
 """Letters mean the same with Shift: in a call nobody looks for the Caps Lock light."""
 
 KNOBS: dict[str, tuple[str, str, float]] = {
-    "erode": ("1", "2", 0.005),
-    "feather": ("3", "4", 0.01),
+    "erode": ("1", "2", 0.01),
+    "feather": ("3", "4", 0.02),
     "colour_strength": ("5", "6", 0.1),
-    "sharpen": ("7", "8", 0.1),
+    "sharpen": ("7", "8", 0.2),
     "opacity": ("9", "0", 0.05),
     "scale": ("-", "=", 0.01),
     "shift_x": (",", ".", 0.005),
     "shift_y": ("[", "]", 0.005),
     "morph": (";", "'", 0.05),
 }
-"""Knob -> the keys for less and more, and the step: just large enough to be seen."""
+"""Knob -> the keys for less and more, and the step: just large enough to be seen with a model of 128 pixels."""
 
 _OTHER_NAMES = {"\x1b": "q", "/": "?", "+": "=", "_": "-", "<": ",", ">": ".", "{": "[", "}": "]", ":": ";", '"': "'"}
 """The same keys with Shift, and Escape."""

@@ -1,11 +1,25 @@
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from realtime.blend import RANGES, BlendSettings
 from realtime.controls import ACTIONS, KNOBS, Action, Knobs, action_for, help_lines, turn
+from realtime.detect import FaceFinder
+from realtime.frame import Frame, ImageU8
+from realtime.infer import open_engine
+from realtime.pattern import PatternSource
+from realtime.swap import FaceSwapper
+
+DEMO = Path(__file__).resolve().parents[2] / "realtime" / "models" / "demo.dfm"
+SEEN_LEVELS, SEEN_PIXELS, JUMP_SHARE = 4, 200, 0.1
+"""A press is seen when so many pixels of 640x480 change by more than so many levels, and is no jump as long as it does
+not change more than this share of the picture. Measured: 440 (sharpen) to 16200 (colour strength) pixels."""
 
 
 def test_no_key_means_two_things() -> None:
@@ -55,3 +69,34 @@ def test_the_help_has_a_line_for_every_action_and_every_knob() -> None:
 def test_a_senseless_morph_is_refused(morph: float) -> None:
     with pytest.raises(ValueError, match="morph"):
         Knobs(morph=morph)
+
+
+@cache
+def frame() -> Frame:
+    with PatternSource(width=640, height=480, frames=1) as pattern:
+        return next(iter(pattern))
+
+
+@cache
+def swapped(knobs: Knobs) -> ImageU8:
+    """The frame as a run with these knobs begins with."""
+    swapper = FaceSwapper(FaceFinder(max_faces=1), open_engine(DEMO), blend=knobs.blend, smooth=False)
+    try:
+        result = swapper.swap(frame())
+        assert result.swapped
+        return result.frame.image
+    finally:
+        swapper.close()
+
+
+@pytest.mark.parametrize("name", [name for name in KNOBS if name != "morph"])  # the demo model does not morph
+@pytest.mark.parametrize("up", [True, False])
+def test_every_press_that_has_room_is_seen_and_does_not_jump(name: str, up: bool) -> None:
+    before = turn(Knobs(), "8")  # a little sharpening, so that this knob has room on both sides
+    after = turn(before, KNOBS[name][1] if up else KNOBS[name][0])
+    if after == before:
+        assert name in ("colour_strength", "opacity"), "at its end from the start"
+        return
+    change = np.abs(swapped(before).astype(int) - swapped(after)).max(axis=2) > SEEN_LEVELS
+    assert change.sum() >= SEEN_PIXELS
+    assert change.mean() < JUMP_SHARE

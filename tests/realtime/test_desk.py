@@ -90,8 +90,8 @@ def all_swapped(frames: list[Frame]) -> bool:
 def test_a_knob_is_turned_shown_and_put_back(tmp_path: Path) -> None:
     hands = Hands(tmp_path)
     hands.desk.press("4")
-    assert hands.said("feather 0.05")
-    assert hands.changes == [Adjust(Knobs(BlendSettings(feather=0.05)))]
+    assert hands.said("feather 0.06")
+    assert hands.changes == [Adjust(Knobs(BlendSettings(feather=0.06)))]
     hands.desk.press("x")
     assert hands.changes[-1] == Adjust(Knobs())
     hands.desk.press("x")
@@ -117,7 +117,7 @@ def test_presets_are_saved_and_gone_through(tmp_path: Path) -> None:
     assert hands.desk.knobs.blend.feather == 0.2
     assert hands.said("preset soft")
     hands.desk.press("p")
-    assert hands.desk.knobs.blend.erode == 0.01
+    assert hands.desk.knobs.blend.erode == 0.015
 
 
 def test_a_damaged_file_of_presets_is_told_and_ends_nothing(tmp_path: Path) -> None:
