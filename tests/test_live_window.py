@@ -61,6 +61,7 @@ def end(run: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 def press(display: Display, key: str) -> None:
     display.xdotool("key", "--window", display.window("liveswap"), key)
+    time.sleep(0.3)  # a window keeps only the last key until it is looked after
 
 
 def filming(path: Path) -> bool:
