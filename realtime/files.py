@@ -54,9 +54,16 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write `data` (text as UTF-8, line ends as they are) to `path`, whole or not at all. Raises OSError."""
+    """Write `data` (text as UTF-8, line ends as they are) to `path`, whole or not at all. Raises OSError.
+
+    A device or a pipe, such as /dev/stdout or /dev/null, is written to: a rename would put a file in its place.
+    """
+    data = data.encode() if isinstance(data, str) else data
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        path.write_bytes(data)
+        return
     with atomic_file(path) as part:
-        part.write_bytes(data.encode() if isinstance(data, str) else data)
+        part.write_bytes(data)
 
 
 def publish_folder(partial: Path, path: Path) -> None:

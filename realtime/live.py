@@ -58,6 +58,7 @@ class Live:
         """`geometry`: what a model sees of a head, by the user's wish. Raises UsageError, ModelError."""
         self._config, self._geometry, self._stop = config, geometry, stop
         self.model = read_dfm(config.model)
+        self._crop = geometry(self.model)
         self._presets = config.presets or default_path()
         self._knobs = self._first_knobs()
         shown_live = all(_is_live_sink(spec) for spec in config.sinks)
@@ -176,7 +177,7 @@ class Live:
             blend=self._knobs.blend,
             morph=self._knobs.morph,
             smooth=config.smooth,
-            geometry=self._geometry(self.model),
+            geometry=self._crop,
             live=self.live,
             face=config.face,
             bystanders=config.bystanders,

@@ -104,3 +104,13 @@ def test_every_reason_is_explained_with_a_remedy(code: int, sentence: str) -> No
     text = explain(OSError(code, os.strerror(code)), Path("some/set"))
     assert sentence in text
     assert "\n" not in text
+
+
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(pipe, "the figures")
+    assert os.read(reader, 100) == b"the figures"
+    os.close(reader)
+    assert pipe.is_fifo()
