@@ -21,14 +21,20 @@ from numpy.typing import NDArray
 
 from realtime.frame import Points
 
-STEP_S, LONGEST_STEP_S = 0.17, 0.5
-"""How far apart the two meshes are, at least and at most."""
+STEP_S, LONG_STEP_S = 0.17, 1.0
+"""How far apart the two meshes are; the longer step is for those who hardly move."""
 MOVED = 0.016
 """What remains above this is a movement no picture makes, in distances between the eyes."""
 WINDOW_S, MOVED_FRAMES_S = 1.5, 0.25
 """A face lives when it so moved for so long, within such a window; single frames may be the network's."""
+STILL, STILL_S, STILL_SHARE = 0.01, 3.0, 0.9
+"""A face is as still as a picture when over so many seconds so large a share of the frames moved less than STILL from
+one second to the next: pictures that hang or are carried 0.006 to 0.01, quiet people 0.011 to 0.03."""
 
 _EYES = 33, 263
+_LATE = 2.0
+"""A step may turn out so many times as long, when frames are missing."""
+_FEWEST = 8
 
 
 class Life:
@@ -39,32 +45,50 @@ class Life:
         """When it was found alive."""
         self._meshes: deque[tuple[float, NDArray[np.float64]]] = deque()
         self._moved: deque[tuple[float, float]] = deque()
+        self._slow: deque[tuple[float, float]] = deque()
+        """When, and how much it had moved within LONG_STEP_S."""
 
     @property
     def alive(self) -> bool:
         """Whether it has shown life."""
         return self.since_s < math.inf
 
+    @property
+    def picture(self) -> bool:
+        """Whether it has been as still as a picture for STILL_S."""
+        if self.alive or len(self._slow) < _FEWEST or self._slow[-1][0] - self._slow[0][0] < 0.9 * STILL_S:
+            return False
+        return float(np.quantile([moved for _, moved in self._slow], STILL_SHARE)) < STILL
+
     def watch(self, landmarks: Points, now_s: float) -> bool:
         """Whether the face with these (468 or 478, 3) landmarks has shown life up to now."""
         if self.alive:
             return True
         mesh = landmarks[:468, :2].astype(np.float64)
-        earlier = None
-        while self._meshes and now_s - self._meshes[0][0] >= STEP_S:
-            earlier = self._meshes.popleft()
-        if earlier and now_s - earlier[0] <= LONGEST_STEP_S:
-            step_s = now_s - (self._meshes[-1][0] if self._meshes else earlier[0])
-            if unlike_a_picture(earlier[1], mesh) > MOVED:
-                self._moved.append((now_s, min(step_s, MOVED_FRAMES_S / 3)))
-        if earlier:
-            self._meshes.appendleft(earlier)  # the next frame may still need it
+        step_s = now_s - self._meshes[-1][0] if self._meshes else 0.0
+        short, long = self._moved_since(mesh, now_s, STEP_S), self._moved_since(mesh, now_s, LONG_STEP_S)
+        if short is not None and short > MOVED:
+            self._moved.append((now_s, min(step_s, MOVED_FRAMES_S / 3)))
+        if long is not None:
+            self._slow.append((now_s, long))
         self._meshes.append((now_s, mesh))
-        while self._moved and now_s - self._moved[0][0] > WINDOW_S:
-            self._moved.popleft()
+        for history, longest_s in (
+            (self._meshes, _LATE * LONG_STEP_S),
+            (self._moved, WINDOW_S),
+            (self._slow, STILL_S),
+        ):
+            while history and not 0 <= now_s - history[0][0] <= longest_s:
+                history.popleft()
         if sum(step_s for _, step_s in self._moved) >= MOVED_FRAMES_S:
             self.since_s = now_s
         return self.alive
+
+    def _moved_since(self, mesh: NDArray[np.float64], now_s: float, step_s: float) -> float | None:
+        """How much the face has moved as no picture can since the newest mesh that is `step_s` old."""
+        earlier = next((each for each in reversed(self._meshes) if now_s - each[0] >= step_s), None)
+        if earlier is None or now_s - earlier[0] > _LATE * step_s:
+            return None
+        return unlike_a_picture(earlier[1], mesh)
 
 
 def unlike_a_picture(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:

@@ -72,8 +72,8 @@ def _outside(face: Face, image: ImageU8) -> float:
     """Share of a face's box that lies outside the picture."""
     left, top, right, bottom = face.box
     height, width = image.shape[:2]
-    inside = max(min(right, width) - max(left, 0), 0) * max(min(bottom, height) - max(top, 0), 0)
-    return 1 - inside / max((right - left) * (bottom - top), 1e-9)
+    inside = max(min(right, width) - max(left, 0.0), 0.0) * max(min(bottom, height) - max(top, 0.0), 0.0)
+    return float(1 - inside / max((right - left) * (bottom - top), 1e-9))
 
 
 def rigid_shape(landmarks: Points) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -30,7 +30,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -119,6 +119,16 @@ class _Performer:
     """False for a first face that has shown no life yet."""
     trusted_s: float | None = None
     """Since when a face was taken on trust."""
+
+
+class _Candidate(NamedTuple):
+    """Somebody who may be the performer who was lost."""
+
+    person: _Person
+    mine: float | None
+    """Distance from the performer, None when it is not known."""
+    theirs: float
+    """Distance from whoever else is nearest."""
 
 
 class FaceLock:
@@ -288,7 +298,7 @@ class FaceLock:
         others = [each for each in self._people.values() if each is not person]
         performer.proven = performer.proven or person.life.alive
         if not performer.proven:
-            if any(self._now_s - each.life.since_s >= STILL_S for each in others):
+            if person.life.picture and any(self._now_s - each.life.since_s >= STILL_S for each in others):
                 self._performer = None
                 self._take_first()
         elif performer.trusted_s is not None:
@@ -324,6 +334,8 @@ class FaceLock:
             return
         lately = person.lately()
         mine = lately.distance(performer.likeness) if lately else None
+        if mine is not None and mine < SAME and person.life.alive:
+            performer.trusted_s = None
         for other in others:
             seen = other.lately()
             theirs = seen.distance(performer.likeness) if seen else None
@@ -337,34 +349,35 @@ class FaceLock:
 
     def _look_for(self, performer: _Performer) -> None:
         """Whether one of the faces in view is the performer who was lost."""
-        for each in self._people.values():
-            lately = each.lately()
-            if each.seen_with:
-                continue
-            if self._came_back(performer, each):
-                performer.person = each
-                return
-            if lately is None or (each.touched_s is not None and self._now_s - each.touched_s < TOUCH_S):
-                continue
-            mine, theirs = lately.distance(performer.likeness), _nearest(lately, self._others(each))
-            settled = each.life.alive or each.alone_s >= STILL_S
-            if mine is not None and mine < min(SAME, CLEARER * theirs) and settled:
-                performer.person, each.touched_s = each, None
-                return
-            if each.life.alive and self._may_be(performer, each, mine, theirs):
-                performer.person, performer.trusted_s, each.touched_s = each, self._now_s, None
-                return
+        strangers = [each for each in self._people.values() if not each.seen_with]
+        back = next((each for each in strangers if self._came_back(performer, each)), None)
+        if back is not None:
+            performer.person = back
+            return
+        candidates = [each for each in (self._candidate(performer, person) for person in strangers) if each]
+        unknown = any(each.mine is None for each in candidates)
+        if not candidates or (unknown and len(candidates) > 1):
+            return
+        best, *others = sorted(candidates, key=lambda each: each.mine or 0.0)
+        limit = CLEARER * min([best.theirs, *(each.mine or 0.0 for each in others)])
+        person, mine, waited_s = best.person, best.mine, self._now_s - best.person.first_s
+        sure = mine is not None and mine < min(SAME, limit)
+        likely = mine is not None and mine < min(LIKELY, limit) and person.life.alive and waited_s >= ALONE_S
+        possible = mine < min(OTHER, best.theirs) if mine is not None else math.isinf(best.theirs)
+        if sure or likely or (possible and person.life.alive and person.alone_s >= ADOPTED_S):
+            proven = sure and (person.life.alive or person.alone_s >= STILL_S)
+            performer.person, performer.trusted_s = person, None if proven else self._now_s
+            person.touched_s = None
 
-    def _may_be(self, performer: _Performer, person: _Person, mine: float | None, theirs: float) -> bool:
-        """Whether a living face can be taken for the performer on trust: nobody else in view can be him."""
-        candidates = sum(not each.seen_with for each in self._people.values())
-        if candidates > 1:
-            return False
-        if mine is None:
-            return person.alone_s >= ADOPTED_S and math.isinf(theirs)
-        if mine < min(LIKELY, CLEARER * theirs):
-            return self._now_s - person.first_s >= ALONE_S or len(self._people) > 1
-        return mine < min(OTHER, theirs) and person.alone_s >= ADOPTED_S
+    def _candidate(self, performer: _Performer, person: _Person) -> _Candidate | None:
+        """How a face compares; None when nothing can be said yet, or when it is rather somebody else who was seen."""
+        lately = person.lately()
+        if lately is None or (person.touched_s is not None and self._now_s - person.touched_s < TOUCH_S):
+            return _Candidate(person, None, math.inf) if len(self._people) > 1 else None
+        mine, theirs = lately.distance(performer.likeness), _nearest(lately, self._others(person))
+        if theirs < LIKELY and (mine is None or theirs < CLEARER * mine):
+            return None
+        return _Candidate(person, mine, theirs)
 
     def _came_back(self, performer: _Performer, person: _Person) -> bool:
         """Whether a face appeared where the performer was a moment ago, and nobody else."""
