@@ -78,7 +78,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
     """What to tell the user about an error that ended a command, and the exit code."""
     if isinstance(error, LiveswapError):
         return str(error), error.exit_code
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt) or _came_from_ctrl_c(error):
         return "stopped by Ctrl-C; what was finished before it is kept", STOPPED
     if _lacks_memory(error):
         return "there is not enough memory; close other programs, or ask for less with --batch or --size", 1
@@ -99,6 +99,17 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return f"{library} is not installed; {remedy}", 1
     what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return f"unexpected {what}; this is a bug; run with --debug for the traceback", 1
+
+
+def _came_from_ctrl_c(error: BaseException | None) -> bool:
+    """Whether an error is what became of a Ctrl-C: libraries that are loading make an ImportError of it."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) or (
+            isinstance(error, ImportError) and "initialization failed" in str(error)
+        ):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _lacks_memory(error: BaseException) -> bool:
@@ -298,13 +309,13 @@ def _count(text: str) -> int:
 
 def _size(text: str) -> tuple[int, int]:
     width, by, height = text.lower().partition("x")
-    if not (by and width.isdigit() and height.isdigit()):
+    if not (by and text.isascii() and width.isdigit() and height.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a size; write for example 1280x720")
     return int(width), int(height)
 
 
 def _face(text: str) -> str | int:
-    return _count(text) if text.isdigit() else text
+    return _count(text) if text.isascii() and text.isdigit() else text
 
 
 def _check_json(path: Path) -> None:
@@ -451,8 +462,21 @@ def _run(args: argparse.Namespace, screen: Screen) -> int:
     for spec in config.sinks:
         check_sink(spec)
     _refuse_twice(config.sinks)
+    if args.config is None:
+        for name, given, example in (
+            ("source", args.source, "0 for the first camera, a video, or pattern"),
+            ("sink", args.sinks, "preview, or a video"),
+        ):
+            if given is None:
+                raise UsageError(f"no {name} was given; add --{name}: {example}")
     with _stop_on_sigterm() as stop, screen.progress("run") as meter:
-        live = Live(config, geometry=lambda model: _geometry(model, config, args), stop=stop)
+        live = Live(
+            config,
+            geometry=lambda model: _geometry(model, config, args),
+            stop=stop,
+            tell=screen.note,
+            announce=lambda model: _show_card(model, screen),
+        )
         card_shown = False
 
         def show(now: Progress) -> None:
@@ -464,12 +488,17 @@ def _run(args: argparse.Namespace, screen: Screen) -> int:
 
         report = live.run(show)
     screen.say(_summary(report))
+    for path in live.desk.kept:
+        if path.exists():
+            screen.say(f"kept {path}")
     _write_json(args, report.to_dict())
     for name, sentence in report.failed_sinks.items():
-        screen.warn(f"the sink {name} was lost on the way: {sentence}")
-    if report.failed_sinks:
-        return 1
-    return STOPPED if report.stopped and not live.live else 0
+        screen.warn(f"{name} was lost on the way: {sentence}")
+    if report.stopped and not (live.live and report.frames_in):
+        return STOPPED
+    if report.fruitless:
+        screen.warn(report.fruitless)
+    return 1 if report.failed_sinks or report.fruitless else 0
 
 
 def _refuse_twice(sinks: Sequence[str]) -> None:
@@ -537,13 +566,23 @@ def _live_config(args: argparse.Namespace) -> LiveConfig:
     if args.models:
         flags["model"], *more = args.models
         flags["more_models"] = tuple(more)
-    config = load_config(args.config, flags)
+    config = _with_preset(load_config(args.config, flags), flags)
     try:
         names = "colour colour_strength erode feather sharpen opacity scale shift_x shift_y"
         blend = replace(config.blend, **_given(args, *names.split()))
     except ValueError as error:
         raise UsageError(f"{error}; see liveswap run --help") from error
     return replace(config, blend=blend)
+
+
+def _with_preset(config: LiveConfig, flags: dict[str, Any]) -> LiveConfig:
+    """The settings with those of the preset in them; flags win over it."""
+    if config.preset is None:
+        return config
+    from realtime.presets import default_path, find_preset
+
+    knobs = find_preset(config.presets or default_path(), config.preset)
+    return replace(config, blend=knobs.blend, morph=flags.get("morph", knobs.morph))
 
 
 def _geometry(model: Dfm, config: LiveConfig, args: argparse.Namespace) -> CropGeometry:
@@ -577,7 +616,9 @@ def _printable(value: object) -> str:
 def _summary(report: RunReport) -> str:
     dropped = sum(report.dropped.values())
     sound = "".join(f"; {name}: sound {ms:+.0f} ms against the picture" for name, ms in report.av_offset_ms.items())
-    latency = f"latency p95 {report.latency_ms['p95']:.0f} ms" if report.latency_ms else "no latency"
+    if not report.frames_out:
+        return f"{report.frames_in} frames came in, nothing was published"
+    latency = f"latency p95 {report.latency_ms['p95']:.0f} ms"
     return (
         f"{report.frames_out} of {report.frames_in} frames, {report.states.get('live', 0)} swapped, "
         f"{report.fps:.1f} fps, {latency}, {dropped} dropped, {report.raw_face_frames} raw{sound}"
@@ -586,16 +627,19 @@ def _summary(report: RunReport) -> str:
 
 @contextlib.contextmanager
 def _stop_on_sigterm() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, so that a service manager ends a run as Ctrl-C does: the file is finished."""
+    """An event that SIGTERM and SIGHUP set, so that a service manager ends a run as Ctrl-C does: files are finished."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    # SIGHUP: the terminal was closed, or the connection to it is gone.
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

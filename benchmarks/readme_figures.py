@@ -64,7 +64,8 @@ def live_figures(results: dict[str, dict[str, Any]]) -> str:
     source, serial = bench["source"], bench["modes"]["A"]
     lines = [
         f"`{bench['model']['name']}` ({bench['model']['resolution']} px) at {source['width']}x{source['height']}, "
-        f"{bench['engine']['threads']} engine thread, on {machine['cores']} cores of a shared {machine['cpu']}, no GPU: "
+        f"{bench['engine']['threads']} engine thread, on {machine['cores']} cores of a shared {machine['cpu']}, "
+        "no GPU: "
         f"**{bench['fps']:.0f} fps** at full speed; filmed at 30 fps, {live['fps']:.1f} fps come out, from capture to "
         f"publication p50 {latency['p50']:.0f}, **p95 {latency['p95']:.0f}**, p99 {latency['p99']:.0f} ms; "
         f"{serial['cpu_ms_per_frame']:.1f} ms of processor time a frame.",
@@ -83,17 +84,17 @@ def live_figures(results: dict[str, dict[str, Any]]) -> str:
         "With the queue rules of others, simulated with the same times, the delay grows to "
         f"{_others(overload)} periods.",
         "",
-        f"*Soak*: {soak['frames']} frames with two people, hands, looks away and {soak['reconnects']} disconnects: memory "
-        f"grew by {soak['rss_growth_mb']:.0f} MB, {soak['raw_face_frames']} raw faces, judged picture by picture against "
-        f"the input; {soak['stuck_threads']} threads left.",
+        f"*Soak*: {soak['frames']} frames with two people, hands, looks away and {soak['reconnects']} disconnects: "
+        f"memory grew by {soak['rss_growth_mb']:.0f} MB, {soak['raw_face_frames']} raw faces, judged picture by "
+        f"picture against the input; {soak['stuck_threads']} threads left.",
         "",
         _occlusion(results["occlusion"]),
         "",
-        "*Beside DeepFaceLive*, whose stages were measured headless on another machine (the face mesh network ran "
-        f"{results['live_cpu']['machine_factor']:.1f} times as long there; its times are scaled by that), with a `.dfm` of "
-        f"{results['live_cpu']['model']['gmac']:.1f} GMAC of the same kind, one engine thread:",
+        "*Beside DeepFaceLive*, whose stages were measured headless on another machine (the mesh network ran "
+        f"{results['live_cpu']['machine_factor']:.1f} times as long there; scaled by that), with a `.dfm` "
+        f"of {results['live_cpu']['model']['gmac']:.1f} GMAC of the same kind, one engine thread:",
         "",
-        "| clip | ours, CPU ms a frame | DeepFaceLive, scaled | ratio | ours, fps on two cores | its bound on two cores, as measured |",
+        "| clip | ours, CPU ms a frame | DeepFaceLive, scaled | ratio | ours, fps, 2 cores | its bound there, fps |",
         "|---|---|---|---|---|---|",
     ]
     for name, clip in results["live_cpu"]["clips"].items():

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from realtime import machine
+from realtime.errors import LiveswapError
 from realtime.mailbox import Mailbox
 from realtime.outlet import Outlet
 from realtime.publisher import Publisher
@@ -44,7 +45,7 @@ class Accounts:
         if publisher and now_s - self._figures_s >= _FIGURES_S:
             stages = swapping.times.recent() if swapping else {}
             stages |= publisher.times.recent()
-            stages |= {f"send {name}": outlet.send.recent() for name, outlet in named(outlets)}
+            stages |= {f"send {name}": each.send.recent() for name, each in named(outlets) if each.error is None}
             self._figures = replace(
                 self._figures,
                 latency_ms=publisher.latency.recent(),
@@ -81,6 +82,16 @@ def _dropped(
     dropped = {name: box.dropped for name, box in boxes.items()}
     dropped["late"] = (swapping.late if swapping else 0) + (publisher.late if publisher else 0)
     return dropped | {name: outlet.mailbox.dropped for name, outlet in named(outlets)}
+
+
+def _why_nothing(publisher: Publisher | None) -> str | None:
+    if publisher is None:
+        return None
+    try:
+        publisher.check_result()
+    except LiveswapError as error:
+        return str(error)
+    return None
 
 
 def add_up(
@@ -129,6 +140,7 @@ def add_up(
         source=source,
         sinks=taken,
         provider=provider,
+        fruitless=_why_nothing(publisher),
         failed_sinks={name: " ".join(str(outlet.error).split()) for name, outlet in sinks if outlet.error},
         av_offset_ms={name: outlet.av_offset_ms for name, outlet in sinks if outlet.av_offset_ms is not None},
         machine=machine.describe(),

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from realtime.controls import Action, Knobs, action_for, help_lines, turn
+from realtime.dfm import Dfm
 from realtime.errors import LiveswapError
 from realtime.infer import Engine
 from realtime.live_swapper import Adjust, Change, ChooseAt, NextFace, UseModel
@@ -42,13 +43,21 @@ class Desk:
         keep: Path,
         presets: Path,
         preset: str | None = None,
+        tell: Callable[[str], None] = _log.info,
+        announce: Callable[[Dfm], None] = lambda model: None,
     ) -> None:
-        """`models`: the one that runs, then those to change to. `keep`: the folder for stills and recordings."""
+        """`models`: the one that runs, then those to change to. `keep`: the folder for stills and recordings.
+
+        `tell`: takes what the person shall read, `announce` each model that takes over; both from any thread.
+        """
         self._pipeline, self._post = pipeline, post
         self._initial = self._knobs = knobs
         self._models, self._model, self._loading = list(models), 0, False
         self._open_model, self._open_video = open_model, open_video
         self._keep, self._presets, self._preset = keep, presets, preset
+        self._tell, self._announce = tell, announce
+        self.kept: list[Path] = []
+        """Recordings and stills that were begun."""
         self._recording: Outlet | None = None
         self._recording_s = 0.0
         self._still: tuple[Outlet, Still] | None = None
@@ -79,12 +88,12 @@ class Desk:
     def say(self, message: str) -> None:
         """Show a message for some seconds; safe from any thread."""
         self._message, self._message_s = message, time.monotonic()
-        _log.info("%s", message)
+        self._tell(message)
 
     def click(self, x: float, y: float) -> None:
         """The face at (x, y), pixels of the frame, becomes the performer."""
         self._post(ChooseAt(x, y))
-        self.say("swapping the face that was clicked")
+        self.say("the face at the click, if there is one, is swapped now")
 
     def press(self, key: str) -> None:
         """Do what a key means; nothing for keys without meaning."""
@@ -120,7 +129,7 @@ class Desk:
             case Action.HELP:
                 self.help = not self.help
                 if self.help:
-                    _log.info("keys:\n%s", "\n".join(help_lines()))
+                    self._tell("\n".join(help_lines()))
             case Action.HUD:
                 self.hud = not self.hud
             case Action.RECORD:
@@ -137,7 +146,7 @@ class Desk:
                 self.say(f"saved the preset {self._preset}")
             case Action.NEXT_FACE:
                 self._post(NextFace())
-                self.say("swapping the next face")
+                self.say("the next face, if there is one, is swapped now")
             case Action.RESET:
                 self._turn_to(self._initial)
                 self.say("all knobs as at the start")
@@ -163,7 +172,8 @@ class Desk:
 
     def _record(self) -> None:
         path = self._unused("mp4")
-        self._recording = self._pipeline.add_sink(partial(self._open_video, path))
+        self._recording = self._pipeline.add_sink(partial(self._open_video, path), path.name)
+        self.kept.append(path)
         self._recording_s = time.monotonic()
         self.say(f"recording into {path.name}")
 
@@ -175,8 +185,10 @@ class Desk:
 
     def _keep_still(self) -> None:
         if self._still is None:
-            still = Still(self._unused("png"))
-            self._still = self._pipeline.add_sink(lambda _: still), still
+            path = self._unused("png")
+            still = Still(path)
+            self._still = self._pipeline.add_sink(lambda _: still, path.name), still
+            self.kept.append(path)
 
     def _unused(self, ending: str) -> Path:
         """A name in the folder for what is kept that nobody has."""
@@ -200,9 +212,14 @@ class Desk:
         """Open a model beside the one that runs; on a thread of its own."""
         path = self._models[number]
         try:
-            self._post(UseModel(self._open_model(path)))
+            engine = self._open_model(path)
+            if self._pipeline.ending:
+                engine.close()
+                return
+            self._post(UseModel(engine))
             self._model = number
             self.say(f"model {path.name}")
+            self._announce(engine.dfm)
         except LiveswapError as error:
             self.say(f"{error}; the model before it stays")
         except Exception as error:

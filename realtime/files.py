@@ -56,9 +56,12 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Write `data` (text as UTF-8, line ends as they are) to `path`, whole or not at all. Raises OSError.
 
-    A device or a pipe, such as /dev/stdout or /dev/null, is written to: a rename would put a file in its place.
+    A device or a pipe, such as /dev/stdout or /dev/null, is written to: a rename would put a file in its
+    place. So is what a link points to.
     """
     data = data.encode() if isinstance(data, str) else data
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
     if path.exists() and not (path.is_file() or path.is_dir()):
         path.write_bytes(data)
         return

@@ -27,7 +27,7 @@ from realtime.microphone import Microphone
 from realtime.outlet import SinkFactory
 from realtime.pace import PacedSource
 from realtime.pipeline import Pipeline
-from realtime.presets import default_path, load_presets
+from realtime.presets import default_path
 from realtime.recorder import InputRecorder
 from realtime.replay import ReplaySource
 from realtime.report import Progress, RunReport
@@ -53,15 +53,35 @@ class Live:
     """One run, with its controls. Made, run and ended on the main thread."""
 
     def __init__(
-        self, config: LiveConfig, *, geometry: Callable[[Dfm], CropGeometry], stop: threading.Event | None = None
+        self,
+        config: LiveConfig,
+        *,
+        geometry: Callable[[Dfm], CropGeometry],
+        stop: threading.Event | None = None,
+        tell: Callable[[str], None] = _log.info,
+        announce: Callable[[Dfm], None] = lambda model: None,
     ) -> None:
-        """`geometry`: what a model sees of a head, by the user's wish. Raises UsageError, ModelError."""
+        """`geometry`: what a model sees of a head, by the user's wish. Raises UsageError, ModelError.
+
+        `tell` takes what the person at the controls shall read, `announce` each model that takes over.
+        """
         self._config, self._geometry, self._stop = config, geometry, stop
+        self._tell, self._announce = tell, announce
         self.model = read_dfm(config.model)
         self._crop = geometry(self.model)
+        for path in config.more_models:
+            geometry(read_dfm(path))
+        if not config.keep.is_dir():
+            raise UsageError(f"the folder {config.keep} for recordings and stills does not exist; make it first")
         self._presets = config.presets or default_path()
-        self._knobs = self._first_knobs()
+        self._knobs = Knobs(config.blend, config.morph)
+        self._swapper: LiveSwapper | None = None
+        self._deaf: str | None = None
         shown_live = all(_is_live_sink(spec) for spec in config.sinks)
+        if config.loop and any(_is_file(spec) for spec in config.sinks):
+            raise UsageError(
+                "a loop has no end and would fill the disk; leave out --loop, or send it to preview or null"
+            )
         self._paced = not is_live(config.source) and shown_live
         self.live = self._paced or is_live(config.source)
         """Whether time runs on when nobody reads."""
@@ -91,10 +111,15 @@ class Live:
                         on_progress(progress)
 
                 every_s = _WINDOW_S if self._preview else _TERMINAL_S
-                return self._pipeline.wait(look_after, self._stop, every_s=every_s)
+                return self._with_losses(self._pipeline.wait(look_after, self._stop, every_s=every_s))
         finally:
             if self._preview:
                 self._preview.close()
+
+    def _with_losses(self, report: RunReport) -> RunReport:
+        """The report with what else was lost on the way."""
+        lost = {"microphone": self._deaf, "input": self._swapper.lost_recording if self._swapper else None}
+        return replace(report, failed_sinks=report.failed_sinks | {name: why for name, why in lost.items() if why})
 
     # --- what the main thread does meanwhile ---
 
@@ -147,6 +172,8 @@ class Live:
             keep=config.keep,
             presets=self._presets,
             preset=config.preset,
+            tell=self._tell,
+            announce=self._announce,
         )
 
     def _open_source(self) -> Source:
@@ -182,13 +209,14 @@ class Live:
             face=config.face,
             bystanders=config.bystanders,
         )
-        return LiveSwapper(
+        self._swapper = LiveSwapper(
             swapper,
             self._geometry,
             self._changes,
             open_recorder=self._open_recorder if config.record_input else None,
             script=self._script,
         )
+        return self._swapper
 
     def _script(self) -> Iterable[tuple[int, Mapping[str, Any]]]:
         return self._replay.events if self._replay else ()
@@ -196,10 +224,9 @@ class Live:
     def _open_engine(self, path: Path) -> OnnxEngine:
         return open_engine(path, threads=self._config.threads)
 
-    def _open_recorder(self) -> InputRecorder:
-        config, info = self._config, self._pipeline.info
-        if config.record_input is None or info is None:
-            raise LiveswapError("there is nothing to record; report this")
+    def _open_recorder(self, info: SourceInfo) -> InputRecorder:
+        config = self._config
+        assert config.record_input is not None
         settings = {
             "model": config.model.name,
             "sha256": self.model.sha256,
@@ -220,16 +247,6 @@ class Live:
     def _open_video(self, path: Path, info: SourceInfo) -> Sink:
         return VideoWriter(path, replace(info, audio_path=None), sound=self._sounds)
 
-    def _first_knobs(self) -> Knobs:
-        config = self._config
-        if config.preset is None:
-            return Knobs(config.blend, config.morph)
-        presets = load_presets(self._presets)
-        if config.preset not in presets:
-            known = ", ".join(presets) or "none"
-            raise UsageError(f"{self._presets} has no preset {config.preset!r}; it has: {known}")
-        return presets[config.preset]
-
     def _listen(self) -> None:
         """Hand the microphone's sound to the sinks; on a thread of its own, until the run ends."""
         name = self._config.microphone
@@ -242,8 +259,12 @@ class Live:
                         return
                     self._pipeline.hear(block)
         except LiveswapError as error:
-            _log.error("%s; the picture goes on without sound", error)
-            self.desk.say(str(error))
+            self._deaf = str(error)
+            self.desk.say(f"{error}; the picture goes on without sound")
+
+
+def _is_file(spec: str) -> bool:
+    return spec != "null" and not _is_live_sink(spec)
 
 
 def _is_live_sink(spec: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from realtime.errors import LiveswapError
 from realtime.frame import Frame
 from realtime.infer import Engine, open_engine
 from realtime.recorder import InputRecorder
+from realtime.source import SourceInfo
 from realtime.swap import FaceSwapper, SwapResult
 
 _log = logging.getLogger(__name__)
@@ -80,21 +82,21 @@ class LiveSwapper:
         geometry: Callable[[Dfm], CropGeometry],
         changes: deque[Change],
         *,
-        open_recorder: Callable[[], InputRecorder] | None = None,
+        open_recorder: Callable[[SourceInfo], InputRecorder] | None = None,
         script: Callable[[], Iterable[tuple[int, Mapping[str, Any]]]] | None = None,
     ) -> None:
         """`geometry`: what a model sees of a head. `changes`: what others append takes effect before the next frame.
 
-        `open_recorder`: asked once, when the first frame comes.
-
-        `script`: changes to repeat, each before the frame with that index; asked once, when the first frame comes.
+        `script`: changes to repeat, each before the frame with that index. It and `open_recorder` are asked once, when
+        the source is open.
         """
         self._swapper, self._geometry = swapper, geometry
         self._open_recorder, self._open_script = open_recorder, script
         self._recorder: InputRecorder | None = None
         self._script: deque[tuple[int, Mapping[str, Any]]] = deque()
         self._pending = changes
-        self._begun = False
+        self.lost_recording: str | None = None
+        """Why the recording ended before the run did."""
 
     @property
     def provider(self) -> str:
@@ -103,33 +105,48 @@ class LiveSwapper:
 
     def swap(self, frame: Frame) -> SwapResult:
         """Take what was posted, record, swap."""
-        if not self._begun:
-            self._begin()
         while self._script and self._script[0][0] <= frame.index:
             self._repeat(self._script.popleft()[1])
         while self._pending:
             change = self._pending.popleft()
-            if self._recorder:
-                self._recorder.note(change.to_dict())
+            self._note(change)
             self._apply(change)
-        if self._recorder:
-            self._recorder.record(frame)
+        self._record(lambda recorder: recorder.record(frame))
         return self._swapper.swap(frame)
 
     def close(self) -> None:
-        """Close the recording and the swapper; safe to call twice."""
+        """Close the recording, the swapper and models that came too late; safe to call twice."""
         try:
-            if self._recorder:
-                self._recorder.close()
+            self._record(InputRecorder.close)
         finally:
             self._swapper.close()
+            while self._pending:
+                change = self._pending.popleft()
+                if isinstance(change, UseModel):
+                    change.engine.close()
 
-    def _begin(self) -> None:
-        self._begun = True
+    def begin(self, info: SourceInfo) -> None:
+        """Open the recording and the script for a source. Raises SinkError when nothing can be recorded."""
         if self._open_recorder:
-            self._recorder = self._open_recorder()
+            self._recorder = self._open_recorder(info)
         if self._open_script:
             self._script.extend(sorted(self._open_script(), key=lambda event: event[0]))
+
+    def _note(self, change: Change) -> None:
+        self._record(lambda recorder: recorder.note(change.to_dict()))
+
+    def _record(self, do: Callable[[InputRecorder], None]) -> None:
+        """Record if somebody wants it; a recording that breaks ends, and the run goes on without it."""
+        if self._recorder is None:
+            return
+        try:
+            do(self._recorder)
+        except LiveswapError as error:
+            self.lost_recording = str(error)
+            broken, self._recorder = self._recorder, None
+            with suppress(LiveswapError):
+                broken.close()
+            _log.error("the input is not recorded any more: %s", error)
 
     def _apply(self, change: Change) -> None:
         match change:

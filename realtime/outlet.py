@@ -18,10 +18,11 @@ SinkFactory = Callable[[SourceInfo], Sink]
 class Outlet:
     """One sink and the way to it. `feed` runs on the sink's own thread; the mailbox may be used from any."""
 
-    def __init__(self, factory: SinkFactory, capacity: int, *, lossless: bool) -> None:
+    def __init__(self, factory: SinkFactory, capacity: int, *, lossless: bool, name: str = "sink") -> None:
+        """`name`: for people, until the sink is open and has one of its own."""
         self._factory, self._lossless = factory, lossless
         self.mailbox: Mailbox[Frame] = Mailbox(capacity)
-        self.name = "sink"
+        self.name = name
         self.frames = self.repeated = 0
         self.latency, self.send = Durations(), Durations()
         self.last_s = 0.0

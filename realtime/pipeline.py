@@ -41,7 +41,7 @@ from realtime.report import Progress, RunReport, StageTimes
 from realtime.sink import TakesSound
 from realtime.sound import SoundBlock
 from realtime.source import Source, SourceInfo
-from realtime.swapping import Attempt, Swapper, Swapping
+from realtime.swapping import Attempt, Beginning, Swapper, Swapping
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +81,8 @@ class Pipeline:
         self._to_swap: Mailbox[Frame] = Mailbox(self._room)
         self._to_guard: Mailbox[Attempt] = Mailbox(self._room)
         self._outlets = [Outlet(factory, self._room, lossless=lossless) for factory in sink_factories]
+        self._guests: list[Outlet] = []
+        """Sinks that were added while it ran."""
         self._lock = threading.Lock()
         self._opening = self._running = len(self._outlets) + 3
         self._info: SourceInfo | None = None
@@ -198,9 +200,13 @@ class Pipeline:
         if self._guard is not None:
             self._guard.panic = on
 
-    def add_sink(self, factory: SinkFactory) -> Outlet:
-        """Open one more sink on a thread of its own; it takes what is published from now on. Returns at once."""
-        outlet = Outlet(factory, self._room, lossless=self._lossless)
+    def add_sink(self, factory: SinkFactory, name: str = "sink") -> Outlet:
+        """Open one more sink on a thread of its own; it takes what is published from now on. Returns at once.
+
+        It may come and go: when it breaks, the run goes on, and the report names it.
+        """
+        outlet = Outlet(factory, self._room, lossless=self._lossless, name=name)
+        self._forget_guests()
         with self._lock:
             if self._ending_s is not None or self._all_published:
                 raise MailboxClosed
@@ -209,12 +215,22 @@ class Pipeline:
                 f"sink {len(self._outlets)}", partial(self._guarded, partial(self._sink, outlet, late=True))
             )
             self._outlets = [*self._outlets, outlet]
+            self._guests = [*(each for each in self._guests if each in self._outlets), outlet]
         outlet.thread.start()
         return outlet
 
     def remove_sink(self, outlet: Outlet) -> None:
         """Finish one sink while the others go on. Returns at once; its thread closes it."""
         outlet.mailbox.close()
+
+    def _forget_guests(self) -> None:
+        """Let go of sinks that came and went in order, so that a thousand stills cost nothing."""
+        with self._lock:
+            self._outlets = [
+                each
+                for each in self._outlets
+                if each.error or each not in self._guests or each.thread is None or each.thread.is_alive()
+            ]
 
     def hear(self, block: SoundBlock) -> None:
         """Hand a block of sound to every sink that takes sound."""
@@ -267,7 +283,9 @@ class Pipeline:
     def _swap(self) -> None:
         try:
             with closing(self._swapper_factory()) as swapper:
-                self._known_info()
+                info = self._known_info()
+                if isinstance(swapper, Beginning):
+                    swapper.begin(info)
                 self._provider = str(getattr(swapper, "provider", "unknown"))
                 swapping = self._swapping = Swapping(swapper)
                 self._opened()
@@ -337,11 +355,16 @@ class Pipeline:
     # --- what holds them together ---
 
     def _lose(self, outlet: Outlet, error: Exception) -> bool:
-        """Go on without a sink that broke. False when the run cannot: for a file, or when no other sink is left."""
+        """Go on without a sink that broke. False when the run cannot: for a file, or when no other sink is left.
+
+        A live run that is ending anyway ends in order: its report names the sink.
+        """
         with self._lock:
             outlet.error = outlet.error or error
             left = [each for each in self._outlets if each.error is None and not each.mailbox.closed]
-            going_on = not self._lossless and self._all_open.is_set() and self._ending_s is None and bool(left)
+            ending = self._all_published or (self._ending_s is not None and self._error is None)
+            live = not self._lossless and self._all_open.is_set()
+            going_on = outlet in self._guests or (live and (bool(left) or ending))
         outlet.mailbox.close(discard=True)
         if going_on:
             _log.error("the sink %s is lost, the others go on: %s", outlet.name, error)

@@ -54,6 +54,14 @@ def load_presets(path: Path) -> dict[str, Knobs]:
     return {check_name(name): _knobs(table, name, path) for name, table in tables.items()}
 
 
+def find_preset(path: Path, name: str) -> Knobs:
+    """The preset of a name. Raises UsageError, with the names that there are, when there is none."""
+    presets = load_presets(path)
+    if name not in presets:
+        raise UsageError(f"{path} has no preset {name!r}; it has: {', '.join(presets) or 'none'}")
+    return presets[name]
+
+
 def save_preset(path: Path, name: str, knobs: Knobs) -> None:
     """Put a preset into the file, beside those that are there; the file is made if need be.
 
@@ -71,8 +79,8 @@ def save_preset(path: Path, name: str, knobs: Knobs) -> None:
 
 
 def next_name(existing: Collection[str]) -> str:
-    """The first of `preset 1`, `preset 2`, ... that nobody has."""
-    return next(name for count in itertools.count(1) if (name := f"preset {count}") not in existing)
+    """The first of `number 1`, `number 2`, ... that nobody has."""
+    return next(name for count in itertools.count(1) if (name := f"number {count}") not in existing)
 
 
 def check_name(name: str) -> str:

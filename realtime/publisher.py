@@ -17,6 +17,9 @@ from realtime.report import Durations, StageTimes
 from realtime.swap import Miss
 from realtime.swapping import Attempt, failure
 
+_CARD_STEP_S = 1e-3
+"""A card follows so soon after the last picture."""
+
 _SENTENCES: dict[str, tuple[type[LiveswapError], str, str]] = {
     Miss.NO_FACE: (SourceError, "no face was found in", "choose a video that shows a face"),
     Miss.WRONG_PERSON: (SourceError, "the performer was not in view in", "choose a face with --face, or click on it"),
@@ -24,6 +27,7 @@ _SENTENCES: dict[str, tuple[type[LiveswapError], str, str]] = {
     Miss.NO_SHAPE: (SourceError, "the landmarks made no face in", "choose a video that shows a face clearly"),
     Miss.NOT_FINITE: (ModelError, "the model's answer was not finite in", "try another model"),
     Miss.UNCOVERED: (ModelError, "the mask did not cover the face in", "try another model, or other blend settings"),
+    Miss.UNPAINTED: (ModelError, "the model painted its input back in", "try another model"),
     Miss.OUTSIDE: (SourceError, "the face lay outside the picture in", "choose a video that shows the whole face"),
 }
 """What is said when not one frame was swapped: the kind of error, what was wrong, the remedy."""
@@ -92,8 +96,9 @@ class Publisher:
         if publication is None:
             return None
         self.states[str(publication.state)] += 1
-        now = replace(self._last, captured_s=self._last_s + idle_s, pts_s=self._last.pts_s + idle_s)
-        return self._stamped(now, publication)
+        # Right behind the last picture: the one that is still in the swap comes later, and time must not step back.
+        card = replace(self._last, captured_s=self._last_s + idle_s, pts_s=self._last.pts_s + _CARD_STEP_S)
+        return self._stamped(card, publication)
 
     def _stamped(self, frame: Frame, publication: Publication) -> Frame | None:
         self.state = str(publication.state)
@@ -116,6 +121,8 @@ class Publisher:
 
         The sentence names the most frequent reason.
         """
+        if not self.frames and self.late:
+            raise LiveswapError(f"all of {self.late} frames were older than the latency cap; allow more, or use less")
         if not self.frames or not self.fruitless:
             return
         reason, count = max(self.misses.items(), key=lambda item: item[1], default=("", 0))

@@ -144,6 +144,8 @@ class RunReport:
     """Frames taken by each sink."""
     provider: str
     """What the engine really ran on."""
+    fruitless: str | None = None
+    """Why a live run swapped nothing, a sentence; None when it did."""
     failed_sinks: dict[str, str] = field(default_factory=dict)
     """Sinks that broke while others went on, with the sentence that says why."""
     av_offset_ms: dict[str, float] = field(default_factory=dict)

@@ -128,5 +128,7 @@ def log_lines(verbose: int, quiet: bool) -> Iterator[None]:
 
 
 def _line(text: str, stream: TextIO) -> None:
-    stream.write(f"{text}\n")
-    stream.flush()
+    # A terminal that was closed takes no words; what is being swapped is finished all the same.
+    with contextlib.suppress(OSError):
+        stream.write(f"{text}\n")
+        stream.flush()

@@ -64,6 +64,7 @@ class StreamWriter:
         self._picture: av.VideoFrame | None = None
         self._samples = 0
         self._newest_sound_s: float | None = None
+        self._heard = False
         self._ended = False
         self._link = StreamLink(url, timeout_s)
         try:
@@ -92,9 +93,10 @@ class StreamWriter:
     def av_offset_ms(self) -> float | None:
         """How far the newest picture that was sent is ahead of the newest sound that was sent, in media time.
 
-        None without sound. A few dozen milliseconds either way are usual: what belongs together has the same time.
+        None when nothing was heard. A few dozen milliseconds either way are usual: what belongs together has the same
+        time.
         """
-        if self._newest_sound_s is None:
+        if self._newest_sound_s is None or not self._heard:
             return None
         return 1000 * (self._ticks / _TICKS - self._newest_sound_s)
 
@@ -115,6 +117,7 @@ class StreamWriter:
     def hear(self, block: SoundBlock) -> None:
         """Take sound for later; without a sound track, or after the end, it is not used."""
         if self._sound is not None:
+            self._heard = True
             self._delay.hear(block)
 
     def close(self) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from realtime.errors import LiveswapError
 from realtime.frame import Frame
 from realtime.report import StageTimes
+from realtime.source import SourceInfo
 
 if TYPE_CHECKING:
     from realtime.swap import SwapResult
@@ -29,6 +30,15 @@ class Swapper(Protocol):
 
     def close(self) -> None:
         """Free the networks; safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class Beginning(Protocol):
+    """A swapper that wants to know what it will swap."""
+
+    def begin(self, info: SourceInfo) -> None:
+        """Get ready before the first frame; an error ends the run before it began."""
         ...
 
 

@@ -6,18 +6,17 @@ import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from realtime.blend import BlendSettings
 from realtime.config import LiveConfig
-from realtime.controls import Knobs
-from realtime.errors import ModelError, UsageError
+from realtime.errors import ModelError, SinkError, UsageError
 from realtime.frame import Frame
 from realtime.live import Live
 from realtime.pattern import PatternSource
-from realtime.presets import save_preset
+from realtime.recorder import InputRecorder
 from realtime.replay import ReplaySource
 from realtime.report import Progress, RunReport
 from realtime.video_writer import VideoWriter
@@ -85,13 +84,57 @@ def test_what_went_in_is_recorded_and_replayed_bit_for_bit(
         assert replay.settings["model"] == "demo.dfm"
 
 
-def test_a_preset_is_taken_at_the_start_and_an_unknown_one_is_told(clip: Path, tmp_path: Path) -> None:
-    presets = tmp_path / "presets.toml"
-    save_preset(presets, "soft", Knobs(BlendSettings(feather=0.2)))
-    config = LiveConfig(DEMO, source=str(clip), presets=presets, preset="soft")
-    assert Live(config, geometry=lambda model: model.geometry).desk.knobs.blend.feather == 0.2
-    config = LiveConfig(DEMO, source=str(clip), presets=presets, preset="sotf")
-    with pytest.raises(UsageError, match="has no preset 'sotf'; it has: soft"):
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"keep": Path("missing-folder")}, "the folder missing-folder for recordings"),
+        ({"loop": True, "sinks": ("endless.mp4",)}, "would fill the disk"),
+    ],
+)
+def test_what_cannot_go_well_is_told_before_anything_opens(clip: Path, settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        Live(LiveConfig(DEMO, source=str(clip), **settings), geometry=lambda model: model.geometry)
+
+
+def test_a_recording_of_the_input_that_cannot_begin_ends_the_run_before_a_frame(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    config = LiveConfig(DEMO, source=str(clip), record_input=tmp_path / "file" / "input", threads=1)
+    with pytest.raises(SinkError, match="input"):
+        go(config)
+
+
+def test_a_recording_of_the_input_that_breaks_is_told_and_the_swap_goes_on(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = InputRecorder.record
+
+    def full(recorder: InputRecorder, frame: Frame) -> None:
+        if frame.index >= 5:
+            raise SinkError("the disk is full; free some space")
+        record(recorder, frame)
+
+    monkeypatch.setattr(InputRecorder, "record", full)
+    config = LiveConfig(
+        DEMO, source=str(clip), sinks=(str(tmp_path / "out.mp4"),), record_input=tmp_path / "input", threads=1
+    )
+    _, report = go(config)
+    assert report.states == {"live": 60}
+    assert report.failed_sinks == {"input": "the disk is full; free some space"}
+
+
+def test_a_live_run_without_a_swap_says_why(clip: Path) -> None:
+    _, report = go(LiveConfig(DEMO, source=str(clip), sinks=("udp://127.0.0.1:9",), face=9, threads=1))
+    assert report.fruitless is not None
+    assert "the performer was not in view" in report.fruitless
+    _, report = go(LiveConfig(DEMO, source=str(clip), sinks=("udp://127.0.0.1:9",), latency_cap_ms=1, threads=1))
+    assert report.fruitless is not None
+    assert "older than the latency cap" in report.fruitless
+
+
+def test_further_models_are_looked_at_before_anything_opens(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.dfm").write_bytes(b"no model")
+    config = LiveConfig(DEMO, source=str(clip), more_models=(tmp_path / "bad.dfm",))
+    with pytest.raises(ModelError):
         Live(config, geometry=lambda model: model.geometry)
 
 

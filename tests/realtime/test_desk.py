@@ -112,7 +112,7 @@ def test_presets_are_saved_and_gone_through(tmp_path: Path) -> None:
     save_preset(tmp_path / "presets.toml", "soft", Knobs(BlendSettings(feather=0.2)))
     hands.desk.press("2")
     hands.desk.press("o")
-    assert list(load_presets(tmp_path / "presets.toml")) == ["soft", "preset 1"]
+    assert list(load_presets(tmp_path / "presets.toml")) == ["soft", "number 1"]
     hands.desk.press("p")
     assert hands.desk.knobs.blend.feather == 0.2
     assert hands.said("preset soft")

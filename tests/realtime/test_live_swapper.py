@@ -49,8 +49,9 @@ def open_swapper(changes: deque[Change], *, live: bool, **how: Any) -> LiveSwapp
     return LiveSwapper(FaceSwapper(finder, engine, live=live), geometry, changes, **how)
 
 
-def run(swapper: LiveSwapper, frames: list[Frame]) -> list[ImageU8]:
+def run(swapper: LiveSwapper, frames: list[Frame], info: SourceInfo) -> list[ImageU8]:
     try:
+        swapper.begin(info)
         return [swapper.swap(frame).frame.image for frame in frames]
     finally:
         swapper.close()
@@ -68,7 +69,8 @@ def test_a_replay_repeats_every_change_before_the_same_frame_bit_for_bit(
         9: NextFace(),
         12: UseModel(open_engine(other, threads=1)),
     }
-    swapper = open_swapper(changes, live=True, open_recorder=lambda: InputRecorder(tmp_path / "input", info, {}))
+    swapper = open_swapper(changes, live=True, open_recorder=lambda info: InputRecorder(tmp_path / "input", info, {}))
+    swapper.begin(info)
     published = []
     for frame in frames:
         if frame.index in planned:
@@ -78,11 +80,13 @@ def test_a_replay_repeats_every_change_before_the_same_frame_bit_for_bit(
 
     for _ in range(2):
         with ReplaySource(tmp_path / "input") as replay:
-            again = run(open_swapper(deque(), live=False, script=lambda source=replay: source.events), list(replay))
+            again = run(
+                open_swapper(deque(), live=False, script=lambda source=replay: source.events), list(replay), info
+            )
         assert len(again) == len(published)
         for before, after in zip(published, again, strict=True):
             np.testing.assert_array_equal(before, after)
-    plain = run(open_swapper(deque(), live=True), frames)
+    plain = run(open_swapper(deque(), live=True), frames, info)
     assert not np.array_equal(plain[5], published[5]), "the changes do change the picture"
     assert not np.array_equal(plain[13], published[13])
 
@@ -106,9 +110,9 @@ def test_a_recorded_change_that_makes_no_sense_is_left_out_and_said(
 ) -> None:
     frames = filmed[1][:2]
     with caplog.at_level(logging.WARNING):
-        images = run(open_swapper(deque(), live=True, script=lambda: [(1, event)]), frames)
+        images = run(open_swapper(deque(), live=True, script=lambda: [(1, event)]), frames, filmed[0])
     assert "a recorded change was left out" in caplog.text
-    for before, after in zip(run(open_swapper(deque(), live=True), frames), images, strict=True):
+    for before, after in zip(run(open_swapper(deque(), live=True), frames, filmed[0]), images, strict=True):
         np.testing.assert_array_equal(before, after)
 
 

@@ -7,7 +7,7 @@ import pytest
 from realtime.blend import BlendSettings
 from realtime.controls import Knobs
 from realtime.errors import LiveswapError, UsageError
-from realtime.presets import default_path, load_presets, next_name, save_preset
+from realtime.presets import default_path, find_preset, load_presets, next_name, save_preset
 
 SOFT = Knobs(BlendSettings(feather=0.08, colour="none", hull=True), morph=0.25)
 
@@ -23,9 +23,17 @@ def test_what_is_saved_is_loaded_and_the_others_stay(tmp_path: Path) -> None:
 
 def test_without_a_file_there_are_no_presets(tmp_path: Path) -> None:
     assert load_presets(tmp_path / "none.toml") == {}
-    assert next_name([]) == "preset 1"
-    assert next_name(["preset 1", "preset 3"]) == "preset 2"
+    assert next_name([]) == "number 1"
+    assert next_name(["number 1", "number 3"]) == "number 2"
     assert default_path().name == "presets.toml"
+
+
+def test_a_preset_is_found_by_name_and_an_unknown_one_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "presets.toml"
+    save_preset(path, "soft", SOFT)
+    assert find_preset(path, "soft") == SOFT
+    with pytest.raises(UsageError, match="has no preset 'sotf'; it has: soft"):
+        find_preset(path, "sotf")
 
 
 def test_what_a_table_leaves_out_is_at_its_default(tmp_path: Path) -> None:
