@@ -45,6 +45,8 @@ _log = logging.getLogger(__name__)
 
 _FACES = 4
 """Faces that are followed, where more than the performer's counts."""
+_SEARCH_EVERY = 5
+"""Frames from one search for further faces to the next."""
 _WINDOW_S, _TERMINAL_S = 1 / 60, 0.1
 """How often a window, or only the terminal, is looked after."""
 
@@ -198,8 +200,10 @@ class Live:
 
     def _open_swapper(self) -> LiveSwapper:
         config = self._config
+        # Where nobody's face may be seen, whoever comes in has to be noticed at once.
+        nobody_raw = config.face == "all" or config.bystanders == "blur"
         swapper = FaceSwapper(
-            FaceFinder(max_faces=_FACES),
+            FaceFinder(max_faces=_FACES, detect_every=1 if nobody_raw else _SEARCH_EVERY),
             self._open_engine(config.model),
             blend=self._knobs.blend,
             morph=self._knobs.morph,
