@@ -24,11 +24,14 @@ from numpy.typing import NDArray
 
 from realtime.align import canonical_mesh
 from realtime.frame import ImageU8, MaskF32
-from realtime.landmarks import LEFT_EYE, LIPS_OUTER, NOSE, OVAL, RIGHT_EYE
+from realtime.landmarks import LEFT_BROW, LEFT_EYE, LIPS_OUTER, NOSE, OVAL, RIGHT_BROW, RIGHT_EYE
 
 FACE_COVERED, INNER_COVERED = 0.5, 0.6
-"""The masks of the model cover at least so much of the face, and of each half of eyes, nose and mouth, or the performer
-could be recognised: the frame counts as not swapped, unless something else hides the rest."""
+"""The masks of the model cover at least so much of the face, and of each inner part - each half of eyes, nose and
+mouth, each eye with its brow, the nose, the mouth - or the performer could be recognised: the frame counts as not
+swapped, unless something else hides the rest."""
+SPENT = 0.1
+"""The settings of the blend may bring a part below that by taking so much of it from the model's masks, not more."""
 LEAST_COVERED = 0.2
 """Share of the face below which no excuse counts."""
 MARGIN = 0.85
@@ -38,6 +41,8 @@ FACE_BARE, INNER_BARE = (0.15, 0.45), (0.4, 0.8)
 eyes, nose and mouth, is wholly hidden, and from which on it is wholly bare. A half is small, so chance is higher."""
 WHOLE_BARE = 0.35, 0.65
 """The same for the open part of the face; each half counts as at least so bare."""
+SMALL_BARE = 0.7, 1.0
+"""The same for an eye with its brow, the nose, or the mouth."""
 KNOWN = 0.35
 """The covered part has to correlate at least so much with memory, or nothing is concluded from the open part."""
 CERTAIN = 0.7
@@ -68,8 +73,10 @@ _ALIKE = 2
 """So many looks that resemble the covered part are asked about the open part, and the newest look of every place."""
 _SURE = 0.5
 """The covered part correlates at least so much with memory before the open part is remembered."""
-_LEAST = FACE_COVERED, INNER_COVERED, INNER_COVERED
+_LEAST = FACE_COVERED, *6 * (INNER_COVERED,)
 _BARE = FACE_BARE, INNER_BARE, INNER_BARE
+_SMALL = 3
+"""Number of the first part that is small: an eye with its brow, the other one, nose, mouth."""
 Values = NDArray[np.float32]
 """One value per place, (P,)."""
 
@@ -86,7 +93,7 @@ class _Places(NamedTuple):
     amount: NDArray[np.float32]
     """(_ROWS, _COLUMNS) blurred `inside`."""
     parts: NDArray[np.float32]
-    """(3, P) 1 in: the face, and each half of eyes, nose and mouth."""
+    """(7, P) 1 in: the face, and each inner part, see FACE_COVERED."""
 
 
 class Exposure:
@@ -106,22 +113,40 @@ class Exposure:
         self._kept = self._learnt = 0
 
     def hides(
-        self, coverage: MaskF32, mesh: NDArray[np.floating], picture: NDArray[np.floating], crop: ImageU8
+        self,
+        coverage: MaskF32,
+        mesh: NDArray[np.floating],
+        picture: NDArray[np.floating],
+        crop: ImageU8,
+        shown: MaskF32 | None = None,
     ) -> bool:
         """Whether nobody can recognise the performer: the masks cover the face, or something in front hides the rest.
 
         coverage: (n, n) in [0, 1], how much of each cell of the crop the identity covers. mesh: (468 or more, 2),
         picture: (4, 2) the corners of the frame, clockwise from the first pixel; both in cells. crop: (R, R, 3) BGR,
-        what the model was given.
+        what the model was given. shown: (n, n) in [0, 1], what is left of the coverage when the settings of the blend
+        have narrowed, softened and thinned it; they may not open a part that the model covers.
         """
         face = _read(coverage, mesh, picture, crop)
-        if covers(coverage, mesh, picture):
+        parts = _parts(coverage.shape[0], mesh, picture)
+        covered = _shares(coverage, parts)
+        open_parts = [number for number, least in enumerate(_LEAST) if not covered or covered[number] < least]
+        halves_covered = not open_parts or open_parts[0] >= _SMALL
+        if open_parts:
+            judged = open_parts if halves_covered else sorted({*range(_SMALL), *open_parts})
+            if self._learnt < LEARNT or not self._hidden(*face, judged):
+                return False
+        if halves_covered:
+            self._learnt += not open_parts
             self._learn(*face)
+        if shown is None:
             return True
-        return self._learnt >= LEARNT and self._hidden(*face)
+        return all(
+            there >= least or before - there <= SPENT
+            for there, before, least in zip(_shares(shown, parts), covered, _LEAST, strict=True)
+        )
 
     def _learn(self, look: Values, seen: Values, covered: Values) -> None:
-        self._learnt += 1
         self._renew(look, covered > 0.5)
         if float(seen @ covered) < _WHOLE * float(seen.sum()):
             return
@@ -136,19 +161,25 @@ class Exposure:
         self._known[LOOKS][where] = 1
         self._energy[LOOKS] = self._looks[LOOKS] ** 2
 
-    def _hidden(self, look: Values, seen: Values, covered: Values) -> bool:
+    def _hidden(self, look: Values, seen: Values, covered: Values, judged: list[int]) -> bool:
+        """Whether something in front hides what is open of the parts `judged`."""
         if float(seen @ covered) < LEAST_COVERED * float(seen.sum()):
             return False
         likeness = self._correlation(look, seen * covered)
         sure = float(likeness.max())
         if sure < KNOWN:
             return False
+        for number in judged:
+            if number >= _SMALL and not self._small_hidden(look, seen, covered, number, sure):
+                return False
+        if judged[0] >= _SMALL:
+            return True
         if sure >= _SURE and float(self._correlation(look, seen * (1 - covered)).max()) >= CERTAIN * sure:
             self._renew(look, seen > 0)
         # The covered part tells pose and expression: only looks that share them say something about the rest.
         alike = np.append(np.argsort(likeness[:LOOKS])[-_ALIKE:], LOOKS)
         whole_bare: float | None = None
-        for part, least, limits in zip(_places().parts, _LEAST, _BARE, strict=True):
+        for part, least, limits in zip(_places().parts[:_SMALL], _LEAST[:_SMALL], _BARE, strict=True):
             left_open = seen * part * (1 - covered)
             like_face = float(self._correlation(look, left_open)[alike].max()) / sure
             bare = max(_rise(like_face, limits), whole_bare or 0.0) * float(left_open.sum())
@@ -157,6 +188,14 @@ class Exposure:
             if whole_bare is None:  # the first part is the whole face
                 whole_bare = _rise(like_face, WHOLE_BARE)
         return True
+
+    def _small_hidden(self, look: Values, seen: Values, covered: Values, number: int, sure: float) -> bool:
+        """The same for an eye, nose or mouth: so small that all looks of a wholly covered face have to be asked."""
+        part = _places().parts[number]
+        left_open = seen * part * (1 - covered)
+        like_face = float(self._correlation(look, left_open)[:LOOKS].max()) / sure
+        bare = _rise(like_face, SMALL_BARE) * float(left_open.sum())
+        return bare <= MARGIN * (1 - INNER_COVERED) * float((seen * part).sum())
 
     def _correlation(self, look: Values, weights: Values) -> Values:
         """(LOOKS + 1,) of a look with each remembered one, in [-1, 1]; 0 where nothing is remembered."""
@@ -175,23 +214,33 @@ def covers(coverage: MaskF32, mesh: NDArray[np.floating], picture: NDArray[np.fl
 
     mesh: (468 or 478, 2), picture: (4, 2) the corners of the frame; both in cells of the grid.
     """
-    seen = np.zeros(coverage.shape, np.uint8)
+    return _enough(_shares(coverage, _parts(coverage.shape[0], mesh, picture)))
+
+
+def _enough(shares: list[float]) -> bool:
+    return bool(shares) and all(share >= least for share, least in zip(shares, _LEAST, strict=True))
+
+
+def _shares(coverage: MaskF32, parts: list[NDArray[np.uint8]]) -> list[float]:
+    """How much of each part is covered, in [0, 1]; 1 for a part that is not in the picture."""
+    return [cv2.mean(coverage, mask=part)[0] if cv2.countNonZero(part) else 1.0 for part in parts]
+
+
+def _parts(cells: int, mesh: NDArray[np.floating], picture: NDArray[np.floating]) -> list[NDArray[np.uint8]]:
+    """(cells, cells) 1 in what is in the picture of the face and of each inner part; empty when there is no face."""
+    seen = np.zeros((cells, cells), np.uint8)
     cv2.fillConvexPoly(seen, _corners(picture), 1, shift=_SHIFT_BITS)
     face = np.zeros_like(seen)
     cv2.fillPoly(face, [_corners(mesh[_inner()[0]])], 1, shift=_SHIFT_BITS)
     if not cv2.countNonZero(face):
-        return False
-    parts = [(face, FACE_COVERED)]
+        return []
+    parts = [face & seen]
     for points in _inner()[1:]:
-        half = np.zeros_like(seen)
+        part = np.zeros_like(seen)
         outline = np.asarray(cv2.convexHull(mesh[points].astype(np.float32)), np.float32)
-        cv2.fillConvexPoly(half, _corners(outline), 1, shift=_SHIFT_BITS)
-        parts.append((half, INNER_COVERED))
-    for part, least in parts:
-        part &= seen
-        if cv2.countNonZero(part) and cv2.mean(coverage, mask=part)[0] < least:
-            return False
-    return True
+        cv2.fillConvexPoly(part, _corners(outline), 1, shift=_SHIFT_BITS)
+        parts.append(part & seen)
+    return parts
 
 
 def _corners(points: NDArray[np.floating]) -> NDArray[np.int32]:
@@ -201,12 +250,13 @@ def _corners(points: NDArray[np.floating]) -> NDArray[np.int32]:
 
 @cache
 def _inner() -> tuple[NDArray[np.intp], ...]:
-    """The outline of the face, and the points around eye, nose and mouth on the right and on the left of its middle."""
+    """The outline of the face, and the points of each inner part, see FACE_COVERED."""
     middle = canonical_mesh()[_MIDDLE[0], 0]
     around = np.array(RIGHT_EYE + LEFT_EYE + NOSE + LIPS_OUTER)
     x = canonical_mesh()[around, 0]
     halves = (np.union1d(around[side], _MIDDLE) for side in (x < middle, x > middle))
-    return (np.array(OVAL), *halves)
+    small = (RIGHT_EYE + RIGHT_BROW, LEFT_EYE + LEFT_BROW, NOSE, LIPS_OUTER)
+    return (np.array(OVAL), *halves, *(np.array(part) for part in small))
 
 
 def _read(
@@ -259,7 +309,7 @@ def _places() -> _Places:
         basis = np.column_stack([np.ones(_NEIGHBOURS), away])
         points.append(nearest)
         weights.append(np.linalg.solve(basis.T @ (trust[:, None] * basis) + 1e-9 * np.eye(3), basis.T * trust))
-    halves = [
+    inner = [
         _within(grid, np.asarray(cv2.convexHull(canonical[part].astype(np.float32)), np.float32))[inside]
         for part in _inner()[1:]
     ]
@@ -269,7 +319,7 @@ def _places() -> _Places:
         np.stack(weights, axis=1).astype(np.float32),
         inside,
         np.maximum(amount, np.float32(1e-6)),
-        np.stack([np.ones(len(points)), *halves]).astype(np.float32),
+        np.stack([np.ones(len(points)), *inner]).astype(np.float32),
     )
 
 

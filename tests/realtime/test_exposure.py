@@ -14,6 +14,7 @@ from realtime.actors import BO, Actor, Identity, Part, Renderer, motion, random_
 from realtime.align import cut, frame_to_crop, full_face, transform
 from realtime.exposure import LEARNT, LEAST_COVERED, Exposure, covers
 from realtime.frame import ImageU8, MaskF32
+from realtime.landmarks import LEFT_BROW, LEFT_EYE, LIPS_OUTER, NOSE, RIGHT_BROW, RIGHT_EYE
 
 CELLS, SIDE = 32, 128
 FRAMES, FPS = 80, 8
@@ -167,6 +168,40 @@ def test_a_mask_that_shrinks_for_seconds_never_becomes_an_excuse(who: str) -> No
         else:
             assert shot.hidden_by(exposure, mask)
     assert refused > 10
+
+
+PARTS = {"right eye": RIGHT_EYE + RIGHT_BROW, "left eye": LEFT_EYE + LEFT_BROW, "nose": NOSE, "mouth": LIPS_OUTER}
+
+
+def without(shot: Shot, *parts: str) -> MaskF32:
+    """The face that is seen, but for a hole over parts of it."""
+    mask = shot.face.copy()
+    for part in parts:
+        points = (shot.mesh[list(PARTS[part])] * SIDE / CELLS).astype(np.float32)
+        cv2.fillConvexPoly(mask, np.rint(cv2.convexHull(points)).astype(np.int32), (0.0,))
+    return mask
+
+
+@pytest.mark.parametrize(
+    "parts", [["right eye"], ["left eye"], ["nose"], ["mouth"], ["right eye", "left eye"]], ids="+".join
+)
+@pytest.mark.parametrize("who", PEOPLE)
+def test_a_hole_over_an_eye_the_nose_or_the_mouth_is_refused_however_long_it_lasts(who: str, parts: list[str]) -> None:
+    """A hole that was there from the start is never taken for something in front."""
+    exposure = Exposure()
+    shots = [shot for shot in performance(who) if shot.hand.max() == 0 and shot.strict()]
+    assert len(shots) > 30
+    assert sum(shot.hidden_by(exposure, without(shot, *parts)) for shot in shots) <= LEAKS * len(shots)
+
+
+def test_the_settings_of_the_blend_may_take_away_a_little_and_no_more() -> None:
+    shot = bare("bo")[0]
+    assert shot.strict()
+    for share, enough in ((1.0, True), (0.8, True), (0.3, False)):
+        hidden = Exposure().hides(
+            coverage(shot.face), shot.mesh, shot.picture, shot.crop, coverage(shot.face * np.float32(share))
+        )
+        assert hidden is enough
 
 
 def test_without_memory_the_strict_rule_holds() -> None:

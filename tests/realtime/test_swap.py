@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
+import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from realtime.actors import ADA, Actor, Renderer, motion
 from realtime.align import canonical_mesh, full_face, whole_face
 from realtime.blend import BlendSettings
+from realtime.detect import FaceFinder
 from realtime.dfm import Dfm, read_dfm
 from realtime.errors import ModelError
 from realtime.frame import Face, Frame, ImageU8, Points
@@ -17,6 +23,7 @@ from realtime.infer import EngineOutput, OnnxEngine, open_engine
 from realtime.swap import FaceSwapper, Finder, Miss, SwapResult
 from tests.community_dfm import liveswap_metadata, painting_dfm, random_dfm
 
+DEMO = Path(__file__).resolve().parents[2] / "realtime" / "models" / "demo.dfm"
 ROUNDING = 1
 """Levels: a float picture becomes 8 bits once."""
 PAINT = (0.2, 0.4, 0.9)
@@ -249,7 +256,7 @@ def test_a_mask_of_the_face_alone_is_a_swap(dfm: Dfm) -> None:
 
 def test_a_mask_that_is_moved_off_the_face_is_a_miss(dfm: Dfm) -> None:
     tight = strip(rows=slice(10, 58), columns=slice(12, 52))
-    moved_off = BlendSettings(shift_x=0.3)
+    moved_off = BlendSettings(shift_x=0.2, scale=0.8)
     swapper = FaceSwapper(finder(face()), AnsweringEngine(dfm, tight), blend=moved_off)
     assert swapper.swap(frame()).miss == Miss.UNCOVERED
 
@@ -260,12 +267,69 @@ def test_only_what_the_picture_shows_of_a_face_must_be_covered(dfm: Dfm) -> None
     assert FaceSwapper(finder(face(x=-4)), AnsweringEngine(dfm, right)).swap(frame()).swapped
 
 
-def test_a_mask_that_is_eroded_away_is_a_miss(dfm: Dfm) -> None:
-    narrow = output()
-    narrow.face_mask[:, :24] = 0
-    narrow.face_mask[:, 40:] = 0
-    result = FaceSwapper(finder(face()), AnsweringEngine(dfm, narrow), blend=BlendSettings(erode=0.2)).swap(frame())
-    assert result.miss == "the mask does not cover the face"
+@pytest.mark.parametrize(
+    "settings",
+    [
+        BlendSettings(erode=0.08, colour="none"),
+        BlendSettings(erode=0.06, feather=0.15, colour="none"),
+        BlendSettings(erode=0.06, opacity=0.8, colour="none"),
+    ],
+    ids=["erode", "feather", "opacity"],
+)
+def test_a_mask_that_the_settings_take_away_is_a_miss(dfm: Dfm, settings: BlendSettings) -> None:
+    """What the model covers would do; what is left of it does not."""
+    tight = strip(rows=slice(16, 50), columns=slice(17, 47))
+    plain = FaceSwapper(finder(face()), AnsweringEngine(dfm, tight), blend=UNSMOOTHED)
+    taken = FaceSwapper(finder(face()), AnsweringEngine(dfm, tight), blend=settings)
+    assert plain.swap(frame()).swapped
+    assert taken.swap(frame()).miss == Miss.UNCOVERED
+
+
+class EchoingEngine(AnsweringEngine):
+    """Paints its input back, as `alter` made it."""
+
+    def __init__(self, dfm: Dfm, alter: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> None:
+        super().__init__(dfm, output())
+        self.alter = alter
+
+    def run(self, image: ImageU8, morph: float = 0.75) -> EngineOutput:
+        return replace(output(size=len(image)), face=self.alter(np.asarray(image / 255, np.float32)))
+
+
+def filmed(seed: int = 11) -> Frame:
+    """The identity of the demo model before the camera: of all people she resembles her own swap most."""
+    return Frame(
+        Renderer(Actor(ADA), 320, 240, distance_cm=70.0).render(motion(30, seed=seed, hand=False)[20]).image, 0, 0.0
+    )
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda face: face,
+        lambda face: face * np.array((0.6, 0.9, 1.1), np.float32) + np.float32(0.05),
+        lambda face: cv2.GaussianBlur(face, (0, 0), 1.0),
+        lambda face: face + np.random.default_rng(1).normal(0, 0.012, face.shape).astype(np.float32),
+    ],
+    ids=["as it is", "another colour", "soft", "noisy"],
+)
+@pytest.mark.parametrize("colour", ["none", "match"])
+def test_a_model_that_paints_its_input_back_is_a_miss(
+    alter: Callable[[NDArray[np.float32]], NDArray[np.float32]], colour: Literal["none", "match"]
+) -> None:
+    original = filmed()
+    with FaceSwapper(
+        FaceFinder(max_faces=1), EchoingEngine(read_dfm(DEMO), alter), blend=BlendSettings(colour=colour)
+    ) as swapper:
+        result = swapper.swap(original)
+    assert untouched(result, original)
+    assert result.miss == Miss.UNPAINTED
+
+
+@pytest.mark.parametrize("seed", [11, 12, 13])
+def test_a_real_swap_of_the_identity_herself_is_no_echo(seed: int) -> None:
+    with FaceSwapper(FaceFinder(max_faces=1), open_engine(DEMO, threads=1)) as swapper:
+        assert swapper.swap(filmed(seed)).swapped
 
 
 def test_a_face_outside_the_picture_is_a_miss(engine: OnnxEngine) -> None:
