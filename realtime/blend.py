@@ -53,9 +53,9 @@ class BlendSettings:
     """How a face is put into a frame. Lengths are fractions of the crop's side."""
 
     erode: float = 0.005
-    """How far the mask shrinks."""
+    """[0, 0.08]: how far the mask shrinks."""
     feather: float = 0.04
-    """Width of the soft edge."""
+    """[0, 0.15]: width of the soft edge."""
     colour: Literal["none", "match"] = "match"
     """match: the identity's face takes the performer's mean colour and contrast."""
     colour_strength: float = 1.0
@@ -67,7 +67,7 @@ class BlendSettings:
     sharpen: float = 0.0
     """[0, 1]: how much the details of the painted face are brought out."""
     opacity: float = 1.0
-    """[0.5, 1]: 1 shows the identity alone; below one half the performer's own face would be published."""
+    """[0.8, 1]: 1 shows the identity alone; any less and the performer could be recognised under it."""
     hull: bool = False
     """Also limit the mask to the face outline of the landmarks."""
     scale: float = 1.0
@@ -88,16 +88,16 @@ class BlendSettings:
 
 
 RANGES: tuple[tuple[str, float, float], ...] = (
-    ("erode", 0, 0.3),
-    ("feather", 0, 0.3),
+    ("erode", 0, 0.08),
+    ("feather", 0, 0.15),
     ("colour_strength", 0, 1),
     ("colour_smoothing_s", 0, 60),
     ("mask_smoothing_s", 0, 1),
     ("sharpen", 0, 1),
-    ("opacity", 0.5, 1),
-    ("scale", 0.5, 1.5),
-    ("shift_x", -0.5, 0.5),
-    ("shift_y", -0.5, 0.5),
+    ("opacity", 0.8, 1),
+    ("scale", 0.8, 1.25),
+    ("shift_x", -0.2, 0.2),
+    ("shift_y", -0.2, 0.2),
 )
 """Name, least and greatest value of each setting that is a number."""
 

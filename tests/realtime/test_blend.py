@@ -140,7 +140,7 @@ def test_masks_beyond_zero_and_one_are_brought_back() -> None:
 
 
 @pytest.mark.parametrize("size", [16, 64, 256])
-@pytest.mark.parametrize("settings_", [PLAIN, BlendSettings(), BlendSettings(erode=0.1, feather=0.2)])
+@pytest.mark.parametrize("settings_", [PLAIN, BlendSettings(), BlendSettings(erode=0.08, feather=0.15)])
 def test_no_square_shows_even_when_the_masks_are_full(size: int, settings_: BlendSettings) -> None:
     mask = combined_mask(painted(size=size), settings_)
     border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
@@ -167,9 +167,9 @@ def test_erode_shrinks_and_feather_softens_the_mask() -> None:
 
 def test_opacity_lets_the_performer_through() -> None:
     image = np.zeros((64, 64, 3), np.uint8)
-    half = BlendSettings(erode=0, feather=0, colour="none", opacity=0.5)
-    out = Blender(half).blend(image, painted((1, 1, 1)), placed(), 0.0)
-    np.testing.assert_allclose(out[32, 32], 127.5, atol=ROUNDING)
+    thin = BlendSettings(erode=0, feather=0, colour="none", opacity=0.8)
+    out = Blender(thin).blend(image, painted((1, 1, 1)), placed(), 0.0)
+    np.testing.assert_allclose(out[32, 32], 204, atol=ROUNDING)
 
 
 # Placement
@@ -341,15 +341,16 @@ def test_a_mask_too_small_to_measure_keeps_the_last_colours() -> None:
     ("name", "value"),
     [
         ("erode", -0.1),
-        ("feather", 0.9),
+        ("erode", 0.1),
+        ("feather", 0.2),
         ("feather", float("nan")),
         ("colour", "lab"),
         ("colour_strength", 1.1),
         ("colour_smoothing_s", -1),
-        ("opacity", 0.2),
+        ("opacity", 0.7),
         ("opacity", "1"),
-        ("scale", 0),
-        ("shift_x", 0.6),
+        ("scale", 0.7),
+        ("shift_x", 0.3),
         ("hull", 1),
         ("erode", True),
     ],

@@ -60,7 +60,7 @@ def test_the_file_wins_over_defaults_and_flags_over_the_file(tmp_path: Path) -> 
 
 
 def test_a_whole_blend_may_be_given_as_a_flag(tmp_path: Path) -> None:
-    path = toml(tmp_path, 'model = "m.dfm"\n[blend]\nerode = 0.1')
+    path = toml(tmp_path, 'model = "m.dfm"\n[blend]\nerode = 0.05')
     assert load_config(path, {"blend": BlendSettings(opacity=0.9)}).blend == BlendSettings(opacity=0.9)
 
 
@@ -91,7 +91,7 @@ def test_sinks_may_come_as_a_list_from_the_command_line() -> None:
         ('model = "m.dfm"\nthreads = 0', "threads must be a whole number"),
         ('model = "m.dfm"\nthreads = 1.5', "threads must be a whole number"),
         ('model = "m.dfm"\nbadge = "no"', "badge must be true or false"),
-        ('model = "m.dfm"\n[blend]\nerode = 9', "erode must be a number in [0, 0.3], got 9"),
+        ('model = "m.dfm"\n[blend]\nerode = 9', "erode must be a number in [0, 0.08], got 9"),
         ('model = "m.dfm"\n[blend]\nerode = "1"', "erode must be a number"),
         ('model = "m.dfm"\n[blend]\ncolour = "lab"', "colour must be none or match"),
     ],

@@ -38,7 +38,7 @@ def test_letters_mean_the_same_with_shift_and_escape_ends() -> None:
 @pytest.mark.parametrize("name", KNOBS)
 def test_a_knob_turns_up_and_down_and_back_to_where_it_was(name: str) -> None:
     less, more, step = KNOBS[name]
-    before = Knobs(BlendSettings(erode=0.1, feather=0.1, colour_strength=0.5, opacity=0.8), morph=0.5)
+    before = Knobs(BlendSettings(erode=0.05, feather=0.1, colour_strength=0.5, opacity=0.9), morph=0.5)
     before = turn(before, "8")  # a little sharpening, so that this knob has room on both sides
 
     def value(knobs: Knobs) -> float:

@@ -109,12 +109,12 @@ def test_presets_are_saved_and_gone_through(tmp_path: Path) -> None:
     hands = Hands(tmp_path)
     hands.desk.press("p")
     assert hands.said("no presets yet")
-    save_preset(tmp_path / "presets.toml", "soft", Knobs(BlendSettings(feather=0.2)))
+    save_preset(tmp_path / "presets.toml", "soft", Knobs(BlendSettings(feather=0.1)))
     hands.desk.press("2")
     hands.desk.press("o")
     assert list(load_presets(tmp_path / "presets.toml")) == ["soft", "number 1"]
     hands.desk.press("p")
-    assert hands.desk.knobs.blend.feather == 0.2
+    assert hands.desk.knobs.blend.feather == 0.1
     assert hands.said("preset soft")
     hands.desk.press("p")
     assert hands.desk.knobs.blend.erode == 0.015
