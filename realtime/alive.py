@@ -62,8 +62,8 @@ class Life:
 
     def watch(self, landmarks: Points, now_s: float) -> bool:
         """Whether the face with these (468 or 478, 3) landmarks has shown life up to now."""
-        if self.alive:
-            return True
+        if self.alive or not np.isfinite(landmarks).all():
+            return self.alive
         mesh = landmarks[:468, :2].astype(np.float64)
         step_s = now_s - self._meshes[-1][0] if self._meshes else 0.0
         short, long = self._moved_since(mesh, now_s, STEP_S), self._moved_since(mesh, now_s, LONG_STEP_S)
@@ -95,7 +95,7 @@ def unlike_a_picture(before: NDArray[np.float64], after: NDArray[np.float64]) ->
     """What the best affine transform of `before` leaves of `after`, both (N, 2): rms, in distances between the eyes."""
     source, target = before - before.mean(axis=0), after - after.mean(axis=0)
     spread = source.T @ source
-    if not np.isfinite(spread).all() or np.linalg.det(spread) < 1e-9 * max(spread.trace(), 1e-9) ** 2:
+    if np.linalg.det(spread) < 1e-9 * max(spread.trace(), 1e-9) ** 2:
         return 0.0
     rest = target - source @ np.linalg.solve(spread, source.T @ target)
     eyes = float(np.linalg.norm(after[_EYES[0]] - after[_EYES[1]]))

@@ -375,6 +375,11 @@ class FaceLock:
         if lately is None or (person.touched_s is not None and self._now_s - person.touched_s < TOUCH_S):
             return _Candidate(person, None, math.inf) if len(self._people) > 1 else None
         mine, theirs = lately.distance(performer.likeness), _nearest(lately, self._others(person))
+        if person.likeness.looks > LOOKS:
+            # What all of its frames say counts as much as the last ones: the worse of both.
+            always = person.likeness.distance(performer.likeness)
+            mine = max(mine, always) if mine is not None and always is not None else mine
+            theirs = min(theirs, _nearest(person.likeness, self._others(person)))
         if theirs < LIKELY and (mine is None or theirs < CLEARER * mine):
             return None
         return _Candidate(person, mine, theirs)
@@ -478,6 +483,8 @@ def _overlap(one: Box, other: Box) -> float:
 
 
 def _intersection(one: Box, other: Box) -> float:
+    if not all(map(math.isfinite, (*one, *other))):
+        return 0.0
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     return max(width, 0.0) * max(height, 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ class Cutout:
 class Player:
     """One person in front of the camera, who talks and moves; or a picture of him that never does."""
 
-    def __init__(self, identity: Identity = BO, seed: int = 0, count: int = 90, *, still: bool = False) -> None:
+    def __init__(self, identity: Identity = BO, seed: int = 0, count: int = 60, *, still: bool = False) -> None:
         self._camera = Renderer(Actor(identity), WIDTH, HEIGHT, 1.0, distance_cm=120.0)
         lively = motion(count, FPS, seed, yaw=18, pitch=8, roll=8, light=0.2, hand=False)
         self._poses = [replace(pose, x=0.4 * pose.x, light_azimuth=-30.0, light_elevation=30.0) for pose in lively]
@@ -35,7 +36,9 @@ class Player:
         self._made: dict[int, Cutout] = {}
 
     def cutout(self, index: int) -> Cutout:
-        index = 7 if self._still else index % len(self._poses)
+        """The person in frame `index` of a performance that is played forwards and backwards for ever."""
+        place = index % (2 * len(self._poses) - 2)
+        index = 7 if self._still else min(place, 2 * len(self._poses) - 2 - place)
         if index not in self._made:
             pose = self._poses[index]
             self._made[index] = self._cut(pose, index)
@@ -61,22 +64,27 @@ class Placed:
     y: float = 0.0
 
 
-def compose(room: ImageU8, people: Sequence[Placed], noise_seed: int = 0) -> tuple[ImageU8, list[NDArray[np.float32]]]:
-    """The picture, and where the landmarks of each of `people` are; who comes later stands in front."""
-    image, where = room.copy(), []
+@cache
+def _grain() -> NDArray[np.int16]:
+    return np.random.default_rng(0).integers(-2, 3, (HEIGHT + 64, WIDTH + 64, 3), np.int16)
+
+
+def compose(room: ImageU8, people: Sequence[Placed], index: int = 0) -> tuple[ImageU8, list[NDArray[np.float32]]]:
+    """The picture, and where the landmarks of each of `people` are; who comes later stands in front.
+
+    `index` chooses the camera's noise.
+    """
+    image, where = room.astype(np.int16), []
     for each in people:
-        cutout, (dx, dy) = each.player.cutout(each.index), (round(each.x), round(each.y))
-        columns = np.clip(np.arange(WIDTH) - dx, -1, WIDTH), np.clip(np.arange(HEIGHT) - dy, -1, HEIGHT)
-        inside_x = (columns[0] >= 0) & (columns[0] < WIDTH)
-        inside_y = (columns[1] >= 0) & (columns[1] < HEIGHT)
-        grid = np.ix_(columns[1][inside_y], columns[0][inside_x])
-        target = image[np.ix_(inside_y, inside_x)]
-        mask = cutout.mask[grid]
-        target[mask] = cutout.image[grid][mask]
-        image[np.ix_(inside_y, inside_x)] = target
+        cutout, dx, dy = each.player.cutout(each.index), round(each.x), round(each.y)
+        here = slice(max(dy, 0), min(HEIGHT + dy, HEIGHT)), slice(max(dx, 0), min(WIDTH + dx, WIDTH))
+        there = slice(max(-dy, 0), min(HEIGHT - dy, HEIGHT)), slice(max(-dx, 0), min(WIDTH - dx, WIDTH))
+        if abs(dx) < WIDTH and abs(dy) < HEIGHT:
+            np.copyto(image[here], cutout.image[there], where=cutout.mask[there][:, :, None])
         where.append(cutout.landmarks + np.array([dx, dy], np.float32))
-    noise = np.random.default_rng(noise_seed).integers(-2, 3, image.shape)
-    return np.clip(image + noise, 0, 255).astype(np.uint8), where
+    top, left = 7 * index % 64, 13 * index % 64
+    image += _grain()[top : top + HEIGHT, left : left + WIDTH]
+    return np.clip(image, 0, 255).astype(np.uint8), where
 
 
 def frame(image: ImageU8, index: int, start_s: float = 100.0) -> Frame:
