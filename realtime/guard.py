@@ -108,7 +108,7 @@ class Guard:
         if result.swapped:
             self._swapped, self._swapped_faces, self._swapped_s = result.frame.image, boxes, now_s
             return self._done(Publication(result.frame.image, State.LIVE, raw=False, faces=boxes))
-        return self._stand_in(result.frame, () if result.miss in _UNSEEN else boxes, now_s)
+        return self._stand_in(result.frame, () if result.miss in _UNSEEN else boxes + result.hidden, now_s)
 
     def fail(self, frame: Frame, now_s: float) -> Publication:
         """What to show for a frame whose swap crashed: nothing is known about where its faces are."""

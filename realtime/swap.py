@@ -24,9 +24,12 @@ from realtime.exposure import Exposure
 from realtime.frame import Crop, Face, Frame, ImageU8, MaskF32
 from realtime.infer import DEFAULT_MORPH, Engine, EngineOutput
 from realtime.landmarks import OVAL, face_hull
-from realtime.lock import FaceLock, NoChoice, Policy
+from realtime.lock import Choice, FaceLock, NoChoice, Policy
 from realtime.standin import Box, hide
 
+HIDDEN_S, BYSTANDER_S, GONE_S = 2.0, 1.0, 0.5
+"""So long the place of a face that had to be swapped, or of a bystander that had to be pixelated, stays hidden after it
+went out of sight; GONE_S when it reached over the border of the picture before."""
 MEMORY_S = 0.5
 """After a longer gap, or a step back in time, the smoothing of crop, masks and colour starts anew."""
 SMALLEST_SWAP = 0.1
@@ -41,6 +44,8 @@ SHARP, SAME_BLUR = 0.09, 0.99
 """Mean size of details, in the logarithm of light, from which on a picture is sharp; in one that is not, all people
 look alike: there her swap reaches 0.986, that of another person 0.96."""
 
+_MARGIN, _GROWTH = 0.15, 0.5
+"""A hidden place is larger than the face was by so many of its widths on each side, and grows by so many a second."""
 _GRID = 32
 """Coverage is measured on a grid of so many cells a side."""
 _DETAIL_PX, _DETAIL_SIGMA, _DARK = 64, 2.0, 8.0
@@ -89,6 +94,8 @@ class SwapResult:
     """Milliseconds in detect, align, infer and blend, as far as the frame came."""
     chosen: tuple[int, ...] = ()
     """The track_id of every face that was swapped."""
+    hidden: tuple[Box, ...] = ()
+    """Where further heads may be that must not be seen, though no face was found there."""
 
 
 class FaceSwapper:
@@ -121,6 +128,10 @@ class FaceSwapper:
         self._geometry = _fitting(geometry, engine)
         self._followed: dict[int, _Followed] = {}
         """By track_id."""
+        self._seen: dict[int, _Seen] = {}
+        """Who must not be seen, by track_id."""
+        self._held: _Seen | None = None
+        """Who was chosen by his place."""
         self.adjust(blend or BlendSettings(), morph)
 
     def __enter__(self) -> Self:
@@ -175,10 +186,11 @@ class FaceSwapper:
         clock = _Stopwatch()
         now_s = frame.captured_s if self._live else frame.pts_s
         faces = self._finder.find(frame)
-        choice = self._lock.update(frame.image, faces, now_s)
+        self._forget(now_s)
+        choice = self._keep_place(self._lock.update(frame.image, faces, now_s), frame.image.shape[:2], now_s)
         clock.lap("detect")
         in_view = choice.swap + choice.others
-        self._forget(now_s)
+        lost = self._lost(choice, frame.image.shape[:2], now_s)
         paintings: list[_Painting] = []
         failed: list[tuple[Face, Miss]] = []
         for face in choice.swap:
@@ -189,8 +201,8 @@ class FaceSwapper:
                 paintings.append(painting)
         if not paintings:
             miss = failed[0][1] if failed else Miss(choice.miss or Miss.NO_FACE)
-            return SwapResult(frame, in_view, False, miss, clock.laps_ms)
-        hidden = [face.box for face, _ in failed] + self._lost(in_view)
+            return SwapResult(frame, in_view, False, miss, clock.laps_ms, hidden=lost)
+        hidden = [face.box for face, _ in failed] + list(lost)
         hidden += [face.box for face in choice.others if self._bystanders == "blur"]
         image = hide(frame.image, hidden) if hidden else frame.image
         for painting in paintings:
@@ -199,22 +211,51 @@ class FaceSwapper:
             )
         clock.lap("blend")
         chosen = tuple(painting.followed.track_id for painting in paintings)
-        return SwapResult(frame.with_image(image), in_view, True, None, clock.laps_ms, chosen)
+        return SwapResult(frame.with_image(image), in_view, True, None, clock.laps_ms, chosen, lost)
 
     def _forget(self, now_s: float) -> None:
         """Drop whoever was not swapped for longer than MEMORY_S, and everybody when time goes back."""
         recent = {key: each for key, each in self._followed.items() if 0 <= now_s - each.last_s <= MEMORY_S}
         self._followed = recent
+        self._seen = {key: each for key, each in self._seen.items() if each.last_s <= now_s}
+        if self._held is not None and self._held.last_s > now_s:
+            self._held = None
 
-    def _lost(self, faces: tuple[Face, ...]) -> list[Box]:
-        """Where faces were that had to be swapped and went out of sight a moment ago, see Note [All or nothing].
+    def _keep_place(self, choice: Choice, shape: tuple[int, int], now_s: float) -> Choice:
+        """The choice by place; nobody slides into the place of a face that is out of sight for a moment."""
+        policy = self._lock.policy
+        if not self._smooth or policy in ("lock", "largest", "all"):
+            self._held = None
+            return choice
+        faces, held = choice.swap + choice.others, self._held
+        chosen = choice.swap[0] if choice.swap else None
+        if held is not None:
+            again = [face for face in faces if face.track_id == held.track_id]
+            again = again or [face for face in faces if _over(face, held.box)]
+            if not again and not held.over(shape, now_s):
+                return Choice((), faces, NoChoice.WRONG_PERSON if faces else None)
+            chosen = again[0] if again else chosen
+        self._held = None if chosen is None else _Seen(chosen.track_id, chosen.box, now_s, HIDDEN_S)
+        if chosen is None:
+            return choice
+        return Choice((chosen,), tuple(face for face in faces if face is not chosen))
 
-        Not with the policy `lock`: there is one performer, and he is in view.
+    def _lost(self, choice: Choice, shape: tuple[int, int], now_s: float) -> tuple[Box, ...]:
+        """Where faces were that must not be seen and went out of sight a moment ago, see Note [All or nothing].
+
+        The performer is not among them with the policy `lock`: there is only one, and without him nothing is shown.
         """
-        if self._lock.policy == "lock":
-            return []
-        in_view = {face.track_id for face in faces}
-        return [each.box for key, each in self._followed.items() if key not in in_view and each.box is not None]
+        if not self._smooth:
+            return ()
+        unseen = [(face, HIDDEN_S) for face in choice.swap if self._lock.policy != "lock"]
+        unseen += [(face, BYSTANDER_S) for face in choice.others if self._bystanders == "blur"]
+        in_view = {face.track_id for face in choice.swap + choice.others}
+        kept = [each for key, each in self._seen.items() if key not in in_view and not each.over(shape, now_s)]
+        kept = [each for each in kept if not any(_over(face, each.box) for face, _ in unseen)]
+        self._seen = {each.track_id: each for each in kept}
+        lost = tuple(each.hidden(now_s) for each in kept)
+        self._seen |= {face.track_id: _Seen(face.track_id, face.box, now_s, for_s) for face, for_s in unseen}
+        return lost
 
     def _paint(self, image: ImageU8, face: Face, now_s: float, clock: _Stopwatch) -> _Painting | Miss:
         """The identity's face for one face, ready to be blended."""
@@ -239,9 +280,28 @@ class FaceSwapper:
             return Miss.OUTSIDE
         if _gives_back(output, crop.image, mask):
             return Miss.UNPAINTED
-        followed.box = face.box
         clock.lap("blend")
         return _Painting(followed, crop, output, mask)
+
+
+class _Seen(NamedTuple):
+    """Where a face was last that must not be seen, and how long its place stays hidden."""
+
+    track_id: int
+    box: Box
+    last_s: float
+    for_s: float
+
+    def over(self, shape: tuple[int, int], now_s: float) -> bool:
+        """Whether it is gone for so long that nobody is expected there, in a picture of `shape` (H, W)."""
+        left, _, right, bottom = self.box
+        gone = left < 0 or right > shape[1] or bottom > shape[0]
+        return now_s - self.last_s > (GONE_S if gone else self.for_s)
+
+    def hidden(self, now_s: float) -> Box:
+        left, top, right, bottom = self.box
+        more = (right - left) * (_MARGIN + _GROWTH * (now_s - self.last_s))
+        return left - more, top - more, right + more, bottom + more
 
 
 class _Followed:
@@ -250,8 +310,6 @@ class _Followed:
     def __init__(self, track_id: int, geometry: CropGeometry, blender: Blender) -> None:
         self.track_id, self.blender = track_id, blender
         self.last_s = 0.0
-        self.box: Box | None = None
-        """Where it was swapped last."""
         self._geometry = geometry
         self._steady = SteadySimilarity(geometry.size)
         self._exposure = Exposure()
@@ -300,6 +358,12 @@ class _Painting(NamedTuple):
     crop: Crop
     output: EngineOutput
     mask: MaskF32
+
+
+def _over(face: Face, box: Box) -> bool:
+    """Whether the middle of a face lies in a box."""
+    left, top, right, bottom = face.box
+    return box[0] <= (left + right) / 2 <= box[2] and box[1] <= (top + bottom) / 2 <= box[3]
 
 
 def _fitting(geometry: CropGeometry | None, engine: Engine) -> CropGeometry:

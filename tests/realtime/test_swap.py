@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -19,7 +20,9 @@ from realtime.detect import FaceFinder
 from realtime.dfm import Dfm, read_dfm
 from realtime.errors import ModelError
 from realtime.frame import Face, Frame, ImageU8, Points
+from realtime.guard import Guard, OnMiss
 from realtime.infer import EngineOutput, OnnxEngine, open_engine
+from realtime.lock import Policy
 from realtime.swap import FaceSwapper, Finder, Miss, SwapResult
 from tests.community_dfm import liveswap_metadata, painting_dfm, random_dfm
 
@@ -344,7 +347,7 @@ def test_what_fails_in_the_engine_is_raised(dfm: Dfm) -> None:
         FaceSwapper(finder(face()), AnsweringEngine(dfm, ModelError("broken"))).swap(frame())
 
 
-# Several faces, and time
+# Several faces
 
 
 def test_with_two_faces_it_keeps_to_the_one_it_began_with(engine: OnnxEngine) -> None:
@@ -358,6 +361,177 @@ def test_with_two_faces_it_keeps_to_the_one_it_began_with(engine: OnnxEngine) ->
     assert (both.frame.image[:, :160] != frame().image[:, :160]).any()
     np.testing.assert_array_equal(both.frame.image[:, 200:], frame().image[:, 200:])
     assert (gone.swapped, gone.miss, gone.chosen) == (False, Miss.WRONG_PERSON, ())
+
+
+def painted(result: SwapResult, x: float, y: float = 120) -> bool:
+    """Whether the picture shows PAINT at (x, y)."""
+    return bool(np.abs(result.frame.image[round(y), round(x)] - np.array(PAINT) * 255).max() <= ROUNDING)
+
+
+def detail(image: ImageU8) -> float:
+    return float(np.abs(np.diff(image.astype(float), axis=1)).mean())
+
+
+def test_all_swaps_everybody(engine: OnnxEngine) -> None:
+    faces = [face(track_id=track_id, x=x, width=40) for track_id, x in ((3, 60), (4, 160), (5, 260))]
+    result = FaceSwapper(finder(*faces), engine, blend=UNSMOOTHED, face="all").swap(frame())
+    assert result.chosen == (3, 4, 5)
+    assert [painted(result, x) for x in (60, 160, 260)] == [True] * 3
+
+
+def test_each_face_has_a_memory_of_its_own(engine: OnnxEngine) -> None:
+    one, two = face(track_id=3, x=80, width=40), face(track_id=4, x=240, width=40)
+    both = FaceSwapper(ListFinder([one, two], [face(3, 86, width=40), two]), engine, blend=UNSMOOTHED, face="all")
+    alone = FaceSwapper(ListFinder([one], [face(3, 86, width=40)]), engine, blend=UNSMOOTHED, face="all")
+    images = [[swapper.swap(frame(i)).frame.image for i in range(2)][1] for swapper in (both, alone)]
+    np.testing.assert_array_equal(images[0][:, :150], images[1][:, :150])
+
+
+class FadingEngine(AnsweringEngine):
+    """Answers well, then with a mask of nothing, in turns."""
+
+    def run(self, image: ImageU8, morph: float = 0.75) -> EngineOutput:
+        super().run(image, morph)
+        return output(mask=float(len(self.seen) % 2))
+
+
+def test_a_face_that_cannot_be_swapped_beside_one_that_can_is_pixelated(dfm: Dfm) -> None:
+    faces = finder(face(track_id=3, x=80, width=40), face(track_id=4, x=240, width=40))
+    original = frame()
+    result = FaceSwapper(faces, FadingEngine(dfm, output()), face="all").swap(original)
+    assert result.swapped
+    assert result.chosen == (3,)
+    head = slice(100, 140), slice(220, 260)
+    assert detail(result.frame.image[head]) < 0.2 * detail(original.image[head])
+
+
+def test_when_nobody_could_be_swapped_the_frame_is_a_miss(dfm: Dfm) -> None:
+    faces = finder(face(track_id=3, x=80), face(track_id=4, x=240))
+    original = frame()
+    result = FaceSwapper(faces, AnsweringEngine(dfm, output(mask=0.1)), face="all").swap(original)
+    assert untouched(result, original)
+    assert result.miss == Miss.UNCOVERED
+    assert result.chosen == ()
+
+
+def test_a_face_that_was_lost_a_moment_ago_stays_hidden(engine: OnnxEngine) -> None:
+    one, two = face(track_id=3, x=80, width=40), face(track_id=4, x=240, width=40)
+    swapper = FaceSwapper(ListFinder([one, two], [one], [one]), engine, face="all")
+    swapper.swap(frame(0))
+    head = slice(100, 140), slice(220, 260)
+    lost, later = swapper.swap(frame(1)), swapper.swap(frame(2, time_s=0.6))
+    assert detail(lost.frame.image[head]) < 0.2 * detail(frame().image[head])
+    np.testing.assert_array_equal(later.frame.image[head], frame().image[head])
+
+
+@pytest.mark.parametrize("bystanders", ["show", "blur"])
+def test_bystanders_are_shown_or_pixelated_as_the_user_wishes(
+    engine: OnnxEngine, bystanders: Literal["show", "blur"]
+) -> None:
+    faces = finder(face(track_id=3, x=80, width=50), face(track_id=4, x=240, width=40))
+    swapper = FaceSwapper(faces, engine, blend=UNSMOOTHED, face="largest", bystanders=bystanders)
+    result = swapper.swap(frame())
+    assert result.chosen == (3,)
+    assert painted(result, 80)
+    head = slice(100, 140), slice(220, 260)
+    if bystanders == "show":
+        np.testing.assert_array_equal(result.frame.image[head], frame().image[head])
+    else:
+        assert detail(result.frame.image[head]) < 0.2 * detail(frame().image[head])
+
+
+def test_a_bystander_beside_the_performer_is_hidden_and_the_performer_still_swapped(engine: OnnxEngine) -> None:
+    faces = finder(face(track_id=3, x=150, width=50), face(track_id=4, x=210, width=40))
+    result = FaceSwapper(faces, engine, blend=UNSMOOTHED, face="largest", bystanders="blur").swap(frame())
+    assert painted(result, 150)
+    assert painted(result, 170)
+
+
+def test_without_smoothing_the_largest_face_is_swapped(engine: OnnxEngine) -> None:
+    faces = ListFinder([face(0, 80, width=40), face(1, 240, width=60)], [face(0, 240, width=40), face(1, 80, width=60)])
+    swapper = FaceSwapper(faces, engine, blend=UNSMOOTHED, smooth=False)
+    assert swapper.policy == "largest"
+    assert [swapper.swap(frame(i)).chosen for i in range(2)] == [(1,), (1,)]
+
+
+def test_the_next_face_is_swapped_when_asked_for(engine: OnnxEngine) -> None:
+    faces = finder(face(track_id=3, x=80), face(track_id=4, x=240))
+    swapper = FaceSwapper(faces, engine, face="leftmost")
+    assert swapper.swap(frame(0)).chosen == (3,)
+    assert swapper.next_face()
+    swapper.next_face()
+    assert swapper.policy == "lock"
+    assert swapper.swap(frame(1)).chosen == (4,)
+
+
+def test_who_the_performer_is_can_be_in_doubt(engine: OnnxEngine) -> None:
+    result = FaceSwapper(finder(face(track_id=3, x=80), face(track_id=4, x=240)), engine).swap(frame())
+    assert (result.swapped, result.miss, len(result.faces)) == (False, Miss.UNDECIDED, 2)
+
+
+def test_bystanders_have_two_ways(engine: OnnxEngine) -> None:
+    with pytest.raises(ValueError, match="bystanders"):
+        FaceSwapper(finder(), engine, bystanders="hide")  # type: ignore[arg-type]  # the point of the test
+
+
+# Changes while it runs
+
+
+def test_settings_change_between_frames_and_the_smoothing_goes_on(engine: OnnxEngine) -> None:
+    steady, adjusted = jumping(engine), jumping(engine)
+    steady.swap(frame(0))
+    adjusted.swap(frame(0))
+    adjusted.adjust(replace(UNSMOOTHED, opacity=0.5), 0.4)
+    one, other = (swapper.swap(frame(1)) for swapper in (steady, adjusted))
+    assert x_of_paint(other) == pytest.approx(x_of_paint(one), abs=0.1)
+    between = (one.frame.image.astype(float) + frame().image) / 2
+    np.testing.assert_allclose(other.frame.image[120, 160], between[120, 160], atol=ROUNDING)
+    with pytest.raises(ValueError, match="morph"):
+        adjusted.adjust(UNSMOOTHED, -0.1)
+
+
+def test_the_morph_is_passed_on(dfm: Dfm) -> None:
+    class Morphing(AnsweringEngine):
+        def run(self, image: ImageU8, morph: float = 0.75) -> EngineOutput:
+            self.morph = morph
+            return super().run(image, morph)
+
+    morphing = Morphing(dfm, output())
+    swapper = FaceSwapper(finder(face()), morphing, morph=0.2)
+    swapper.swap(frame(0))
+    assert morphing.morph == 0.2
+    swapper.adjust(BlendSettings(), 0.9)
+    swapper.swap(frame(1))
+    assert morphing.morph == 0.9
+
+
+def test_another_model_takes_over_between_frames(dfm: Dfm, tmp_path: Path) -> None:
+    first = AnsweringEngine(dfm, output(0.2))
+    card = liveswap_metadata(coverage=1.5966, offset=[0, 0])
+    second = AnsweringEngine(read_dfm(painting_dfm(tmp_path / "b.dfm", metadata=card)), output(0.8))
+    swapper = FaceSwapper(finder(face()), first, blend=UNSMOOTHED)
+    before = swapper.swap(frame(0))
+    assert swapper.change_engine(second) is first
+    assert first.closed == 0, "the old model is the caller's to close"
+    after = swapper.swap(frame(1))
+    assert before.frame.image[120, 160, 0] == pytest.approx(0.2 * 255, abs=ROUNDING)
+    assert after.frame.image[120, 160, 0] == pytest.approx(0.8 * 255, abs=ROUNDING)
+    assert (second.seen[0] != first.seen[0]).any(), "the second model looks at a smaller part of the head"
+    swapper.close()
+    assert (first.closed, second.closed) == (0, 1)
+
+
+def test_the_view_of_another_model_can_be_overridden_too(dfm: Dfm) -> None:
+    looking = AnsweringEngine(dfm, output())
+    swapper = FaceSwapper(finder(face()), AnsweringEngine(dfm, output()))
+    swapper.change_engine(looking, full_face(300))
+    swapper.swap(frame())
+    by_itself = AnsweringEngine(dfm, output())
+    FaceSwapper(finder(face()), by_itself, geometry=full_face(300)).swap(frame())
+    np.testing.assert_array_equal(looking.seen[0], by_itself.seen[0])
+
+
+# Time
 
 
 def x_of_paint(result: SwapResult) -> float:
@@ -397,6 +571,76 @@ def test_a_file_goes_by_its_own_time_and_a_live_source_by_the_clock(engine: Onnx
     assert moved(jumping(engine, live=False), late_on_the_clock) < 5.5
     assert moved(jumping(engine, live=True), late_on_the_clock) == pytest.approx(6, abs=0.5)
     assert moved(jumping(engine, live=True), late_in_the_file) < 5.5
+
+
+# Out of sight
+
+
+def pixelated(result: SwapResult, x: int) -> bool:
+    """Whether the stripes of the picture are gone around (x, 120)."""
+    return bool(np.std(result.frame.image[110:130, x - 10 : x + 10].astype(float)) < 8)
+
+
+ROW = [face(0, x=60, width=40), face(1, x=160, width=40), face(2, x=260, width=40)]
+
+
+def going(engine: OnnxEngine, seen: list[list[Face]], **settings: Any) -> tuple[FaceSwapper, list[SwapResult]]:
+    swapper = FaceSwapper(ListFinder(*seen), engine, blend=UNSMOOTHED, **settings)
+    return swapper, [swapper.swap(frame(index)) for index in range(len(seen))]
+
+
+def test_of_all_faces_one_that_is_lost_stays_hidden_for_two_seconds(engine: OnnxEngine) -> None:
+    _, results = going(engine, [ROW] * 5 + [ROW[1:]] * 75, face="all")
+    assert all(each.swapped and each.chosen == (1, 2) for each in results[5:])
+    assert [pixelated(each, 60) for each in results[5:]] == [True] * 60 + [False] * 15
+
+
+def test_of_all_faces_one_that_left_over_the_border_is_soon_forgotten(engine: OnnxEngine) -> None:
+    at_the_border = [face(0, x=10, width=40), *ROW[1:]]
+    _, results = going(engine, [at_the_border] * 5 + [ROW[1:]] * 30, face="all")
+    assert pixelated(results[5], 12)
+    assert not pixelated(results[-1], 12)
+
+
+@pytest.mark.parametrize(("policy", "gone", "chosen"), [("leftmost", 0, 0), (2, 1, 1), (2, 0, 1)])
+def test_nobody_slides_into_the_place_of_who_is_out_of_sight(
+    engine: OnnxEngine, policy: Policy, gone: int, chosen: int
+) -> None:
+    rest = [each for each in ROW if each.track_id != gone]
+    _, results = going(engine, [ROW] * 5 + [rest] * 30 + [ROW], face=policy)
+    assert results[4].chosen == results[-1].chosen == (chosen,)
+    for each in results[5:-1]:
+        assert (each.chosen == (chosen,)) if gone != chosen else (each.miss == Miss.WRONG_PERSON)
+
+
+def test_who_comes_back_under_another_number_is_the_same_again(engine: OnnxEngine) -> None:
+    _, results = going(
+        engine, [ROW] * 5 + [ROW[1:]] * 5 + [[face(7, x=62, width=40), *ROW[1:]]], face="leftmost", bystanders="blur"
+    )
+    assert results[-1].chosen == (7,)
+    assert results[-1].hidden == ()
+
+
+def test_a_bystander_that_is_lost_stays_hidden_for_a_second(engine: OnnxEngine) -> None:
+    _, results = going(engine, [ROW] * 5 + [ROW[:2]] * 40, face="leftmost", bystanders="blur")
+    assert [pixelated(each, 260) for each in results[5:]] == [True] * 30 + [False] * 10
+    shown = going(engine, [ROW] * 5 + [ROW[:2]] * 5, face="leftmost")[1]
+    assert not any(pixelated(each, 260) for each in shown)
+
+
+@pytest.mark.parametrize("bystanders", ["show", "blur"])
+def test_who_is_lost_stays_hidden_when_the_others_cannot_be_swapped(
+    engine: OnnxEngine, dfm: Dfm, bystanders: Literal["show", "blur"]
+) -> None:
+    policy: Policy = "all" if bystanders == "show" else "leftmost"
+    swapper, _ = going(engine, [ROW] * 5 + [ROW[:2]], face=policy, bystanders=bystanders)
+    swapper.change_engine(AnsweringEngine(dfm, output(mask=0)))
+    result = swapper.swap(frame(6))
+    assert result.miss == Miss.UNCOVERED
+    guard = Guard(OnMiss.BLUR, live=False)
+    shown = guard.publish(result, 0.2)
+    assert shown.image is not None
+    assert pixelated(replace(result, frame=result.frame.with_image(shown.image)), 260)
 
 
 # Ownership
