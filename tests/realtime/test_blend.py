@@ -172,6 +172,106 @@ def test_opacity_lets_the_performer_through() -> None:
     np.testing.assert_allclose(out[32, 32], 204, atol=ROUNDING)
 
 
+# Steady masks
+
+
+def trembling(amplitude: float, count: int = 40) -> list[EngineOutput]:
+    """A disc whose edge trembles by `amplitude`, and that stands still where it is flat."""
+    rng, soft = np.random.default_rng(3), np.asarray(cv2.GaussianBlur(disc(64), (0, 0), 2), np.float32)
+    edge = (soft > 0.1) & (soft < 0.9)
+    noisy = (soft + edge * rng.normal(0, amplitude, soft.shape).astype(np.float32) for _ in range(count))
+    return [painted(mask=np.clip(each, 0, 1).astype(np.float32)) for each in noisy]
+
+
+def tremor(masks: list[MaskF32]) -> float:
+    stack = np.stack(masks[5:])
+    return float(np.sqrt(((stack[1:-1] - (stack[:-2] + stack[2:]) / 2) ** 2).mean()))
+
+
+def steadied(outputs: list[EngineOutput], **values: float) -> list[MaskF32]:
+    blender = Blender(BlendSettings(**values))  # type: ignore[arg-type]  # numbers only
+    return [blender.steady(each, i / 30).face_mask for i, each in enumerate(outputs)]
+
+
+def test_a_trembling_edge_stands_still() -> None:
+    outputs = trembling(0.05)
+    assert tremor(steadied(outputs)) < 0.5 * tremor([each.face_mask for each in outputs])
+
+
+def test_without_smoothing_masks_are_what_the_model_says() -> None:
+    outputs = trembling(0.05, 3)
+    for steady, each in zip(steadied(outputs, mask_smoothing_s=0), outputs, strict=True):
+        np.testing.assert_array_equal(steady, each.face_mask)
+
+
+@pytest.mark.parametrize("appears", [True, False])
+def test_what_comes_before_the_face_is_followed_at_once(appears: bool) -> None:
+    clear, covered = np.ones((64, 64), np.float32), np.ones((64, 64), np.float32)
+    covered[:, :30] = 0.2
+    masks = [clear] * 5 + [covered] if appears else [covered] * 5 + [clear]
+    np.testing.assert_allclose(steadied([painted(mask=mask) for mask in masks])[-1], masks[-1], atol=1e-6)
+
+
+def test_small_changes_arrive_with_their_time_constant_whatever_the_frame_rate() -> None:
+    def reached(fps: int) -> float:
+        blender = Blender(BlendSettings(mask_smoothing_s=0.5))
+        levels = [0.5] + [0.501] * (fps // 2)
+        outputs = [painted(mask=np.full((64, 64), level, np.float32)) for level in levels]
+        return float([blender.steady(each, i / fps) for i, each in enumerate(outputs)][-1].face_mask[0, 0])
+
+    expected = 0.5 + 0.001 * (1 - math.exp(-1))
+    assert [reached(fps) for fps in (10, 60)] == pytest.approx([expected] * 2, abs=2e-5)
+
+
+def test_after_a_reset_or_with_another_model_the_next_mask_passes_unchanged() -> None:
+    blender = Blender()
+    blender.steady(painted(mask=np.full((64, 64), 0.5, np.float32)), 0.0)
+    large = np.full((32, 32), 0.6, np.float32)
+    np.testing.assert_array_equal(blender.steady(painted(size=32, mask=large), 0.01).face_mask, large)
+    blender.reset()
+    small = np.full((32, 32), 0.65, np.float32)
+    np.testing.assert_array_equal(blender.steady(painted(size=32, mask=small), 0.02).face_mask, small)
+
+
+# Sharpness
+
+
+def test_sharpening_brings_out_details_and_keeps_the_colour() -> None:
+    texture, mask = skin(4), disc(128)
+    plain, sharp, sharper = (matched(texture, texture, mask, sharpen=amount) for amount in (0.0, 0.5, 1.0))
+    inner = disc(128, 0.3) > 0.5
+
+    def detail(image: ImageU8) -> float:
+        blurred = cv2.GaussianBlur(image, (0, 0), 1.3)
+        return float(np.abs(image.astype(float) - blurred)[inner].mean())
+
+    assert detail(plain) < detail(sharp) < detail(sharper)
+    np.testing.assert_allclose(mean_colour(sharper, mask), mean_colour(plain, mask), atol=MATCHED)
+    np.testing.assert_array_equal(sharper[0], plain[0])
+
+
+def test_sharp_edges_do_not_overflow() -> None:
+    half = np.zeros((64, 64, 3), np.float32)
+    half[:, 32:] = 1
+    out = Blender(BlendSettings(erode=0, feather=0, colour="none", sharpen=1)).blend(
+        np.zeros((64, 64, 3), np.uint8), painted(half), placed(), 0.0
+    )
+    assert out[32, 30, 0] == 0
+    assert out[32, 33, 0] == 255
+
+
+def test_other_settings_apply_from_the_next_frame_on_and_the_past_is_kept() -> None:
+    blender, frame = Blender(BlendSettings(colour_smoothing_s=60)), np.full((64, 64, 3), 100, np.uint8)
+    grey = painted((0.5, 0.5, 0.5))
+    blender.blend(frame, grey, placed(), 0.0)
+    blender.adjust(BlendSettings(colour_smoothing_s=60, opacity=0.8))
+    out = blender.blend(np.full((64, 64, 3), 200, np.uint8), grey, placed(), 0.1)
+    assert out[32, 32, 0] == pytest.approx(0.8 * 100 + 0.2 * 200, abs=MATCHED)
+    blender.adjust(BlendSettings(colour_smoothing_s=0))
+    out = blender.blend(np.full((64, 64, 3), 200, np.uint8), grey, placed(), 0.2)
+    assert out[32, 32, 0] == pytest.approx(200, abs=MATCHED)
+
+
 # Placement
 
 
@@ -347,6 +447,8 @@ def test_a_mask_too_small_to_measure_keeps_the_last_colours() -> None:
         ("colour", "lab"),
         ("colour_strength", 1.1),
         ("colour_smoothing_s", -1),
+        ("mask_smoothing_s", 2),
+        ("sharpen", -0.1),
         ("opacity", 0.7),
         ("opacity", "1"),
         ("scale", 0.7),

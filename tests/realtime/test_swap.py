@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 from typing import Any, Literal
 
 import cv2
@@ -414,16 +413,6 @@ def test_when_nobody_could_be_swapped_the_frame_is_a_miss(dfm: Dfm) -> None:
     assert result.chosen == ()
 
 
-def test_a_face_that_was_lost_a_moment_ago_stays_hidden(engine: OnnxEngine) -> None:
-    one, two = face(track_id=3, x=80, width=40), face(track_id=4, x=240, width=40)
-    swapper = FaceSwapper(ListFinder([one, two], [one], [one]), engine, face="all")
-    swapper.swap(frame(0))
-    head = slice(100, 140), slice(220, 260)
-    lost, later = swapper.swap(frame(1)), swapper.swap(frame(2, time_s=0.6))
-    assert detail(lost.frame.image[head]) < 0.2 * detail(frame().image[head])
-    np.testing.assert_array_equal(later.frame.image[head], frame().image[head])
-
-
 @pytest.mark.parametrize("bystanders", ["show", "blur"])
 def test_bystanders_are_shown_or_pixelated_as_the_user_wishes(
     engine: OnnxEngine, bystanders: Literal["show", "blur"]
@@ -481,10 +470,10 @@ def test_settings_change_between_frames_and_the_smoothing_goes_on(engine: OnnxEn
     steady, adjusted = jumping(engine), jumping(engine)
     steady.swap(frame(0))
     adjusted.swap(frame(0))
-    adjusted.adjust(replace(UNSMOOTHED, opacity=0.5), 0.4)
+    adjusted.adjust(replace(UNSMOOTHED, opacity=0.8), 0.4)
     one, other = (swapper.swap(frame(1)) for swapper in (steady, adjusted))
     assert x_of_paint(other) == pytest.approx(x_of_paint(one), abs=0.1)
-    between = (one.frame.image.astype(float) + frame().image) / 2
+    between = 0.8 * one.frame.image.astype(float) + 0.2 * frame().image
     np.testing.assert_allclose(other.frame.image[120, 160], between[120, 160], atol=ROUNDING)
     with pytest.raises(ValueError, match="morph"):
         adjusted.adjust(UNSMOOTHED, -0.1)
