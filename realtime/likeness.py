@@ -49,8 +49,7 @@ class Look:
 
 
 def look(image: ImageU8, face: Face) -> Look | None:
-    """The look of `face` in a (H, W, 3) BGR `image`; None for landmarks that make no face
-    in the picture."""
+    """The look of `face` in a (H, W, 3) BGR `image`; None for landmarks that make no face in it."""
     if not np.isfinite(face.landmarks).all():
         return None
     try:

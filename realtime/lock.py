@@ -15,12 +15,12 @@ Note [Who is the performer]
     Back again. A face that comes back within RETURN_S to where the performer was last, and nobody else was, is the
     performer. Otherwise looks decide, and by Note [How well faces are told apart] they err, so that
     - whoever was in view together with the performer is never taken for him,
-    - a face that looks like the performer (SAME), more than like anybody else who was seen, is him once it is alive, or
-      when it has been alone for STILL_S,
-    - a face that may be the performer (up to OTHER), alone and alive for ALONE_S, is taken on trust: nobody shall be
-      shut out of his own stream by new light or new glasses. Until ADOPTED_S have passed, company puts it in doubt, and
-      who looks more like the performer takes over,
-    - a face that is clearly different stays out until the user chooses it, by choose_at() or next_face().
+    - a face that looks like the performer (SAME), more than like anybody else who was seen, is taken for him,
+    - one that looks rather like him (LIKELY) is taken when it is alive and was watched for ALONE_S,
+    - whoever is alone and alive is taken after ADOPTED_S, or after ALONE_S where the performer was followed until his
+      looks changed at once: nobody shall be shut out of his own stream by a lamp or by glasses.
+    All of these are taken by their looks alone, so that company puts them in doubt until they look clearly more like
+    the first performer than it does. He is never forgotten: when he comes back, whoever was taken for him gives way.
 """
 
 from __future__ import annotations
@@ -49,8 +49,11 @@ SAME, LIKELY, OTHER = 1.25, 1.5, 2.6
 strangers; beyond OTHER half of the strangers and 1 % of the performer, in new light 1 of 10."""
 CLEARER = 0.75
 """A face is rather this person than that when its distance is smaller by this factor."""
-JUMP, JUMP_OVERLAP = 3.5, 0.3
-"""Looks of one face differ by 2.7 at most from frame to frame at 30 a second; its boxes overlap more."""
+JUMP, JUMP_IN_PLACE, JUMP_OVERLAP, IN_PLACE = 3.5, 6.0, 0.3, 0.9
+"""A face jumped when its looks changed by more than JUMP from frame to frame at 30 a second - 3.6 at most for people
+who talk, 5 when a hand comes - or by JUMP_IN_PLACE where its box overlaps by IN_PLACE, or when it hardly overlaps."""
+NEWEST = 45
+"""So many of the performer's last looks count by themselves, too: his memory is an average over all light."""
 TOUCH = 0.02
 """Share of the smaller of two heads' boxes that overlaps when they touch."""
 TOUCH_S, LOOKS = 0.4, 8
@@ -94,6 +97,8 @@ class _Person:
     life: Life = field(default_factory=Life)
     jumped: bool = False
     """Whether it began where another face was followed."""
+    heir: bool = False
+    """Whether it began where the performer was followed: a cut, or a lamp that went out."""
     seen_with: bool = False
     """Whether it was in view at the same time as the performer: then it is not him."""
     alone_s: float = 0.0
@@ -118,7 +123,16 @@ class _Performer:
     proven: bool
     """False for a first face that has shown no life yet."""
     trusted_s: float | None = None
-    """Since when a face was taken on trust."""
+    """Since when a face was taken by its looks alone."""
+    original: Likeness | None = None
+    """What the first one looked like, once a face was adopted that looks different."""
+    newest: deque[Look] = field(default_factory=lambda: deque(maxlen=NEWEST))
+    """His last looks."""
+
+    def distance(self, likeness: Likeness) -> float | None:
+        """How far somebody is from what the performer has always looked like, or looked like last."""
+        known = (likeness.distance(self.likeness), likeness.distance(Likeness(*self.newest)))
+        return min((each for each in known if each is not None), default=None)
 
 
 class _Candidate(NamedTuple):
@@ -243,6 +257,9 @@ class FaceLock:
             if known is not None and jumped:
                 self._leave(known)
             person = _Person(face, self._now_s, self._now_s, jumped=jumped) if known is None or jumped else known
+            if jumped and known is not None and self._performer is not None:
+                heir = known is self._performer.person or known.heir
+                person.heir = heir and _overlap(known.face.box, face.box) >= JUMP_OVERLAP
             person.face, person.last_s, person.look = face, self._now_s, seen
             self._people[face.track_id] = person
         for person in before.values():
@@ -277,6 +294,9 @@ class FaceLock:
 
     def _take_first(self) -> None:
         people = list(self._people.values())
+        gone = [each for each in self._away if self._now_s - each.last_s < DECIDE_S]
+        if any(_overlap(each.face.box, person.face.box) < JUMP_OVERLAP for each in gone for person in people):
+            return  # who left a moment ago may be half in view
         if len(people) > 1:
             alive = [each for each in people if each.life.alive]
             watched_s = self._now_s - min(each.first_s for each in people)
@@ -301,13 +321,15 @@ class FaceLock:
             if person.life.picture and any(self._now_s - each.life.since_s >= STILL_S for each in others):
                 self._performer = None
                 self._take_first()
-        elif performer.trusted_s is not None:
+        elif performer.trusted_s is not None or (performer.original and any(not each.seen_with for each in others)):
             self._test_trust(performer, person, others)
         elif person.touched_s is None:
             for each in others:
                 each.seen_with = True
-            if performer.likeness is not person.likeness and person.look is not None:
-                performer.likeness.add(person.look)
+            if person.look is not None:
+                performer.newest.append(person.look)
+                if performer.likeness is not person.likeness:
+                    performer.likeness.add(person.look)
         performer.box, performer.last_s = person.face.box, self._now_s
 
     def _settle(self, performer: _Performer, person: _Person) -> None:
@@ -328,24 +350,33 @@ class FaceLock:
             self._people[person.face.track_id] = fresh
 
     def _test_trust(self, performer: _Performer, person: _Person, others: list[_Person]) -> None:
-        """A face that was taken on trust: does anybody else look more like the performer?"""
-        if person.alone_s > ADOPTED_S:
+        """A face that was taken by its looks: does anybody else look more like the performer?
+
+        What the first one looked like is never forgotten: whoever was adopted while he was away gives way to him.
+        """
+        if performer.trusted_s is not None and person.alone_s > ADOPTED_S:
+            performer.original = performer.original or performer.likeness
             performer.trusted_s, performer.likeness = None, person.likeness
+            performer.newest.clear()
             return
+        first = performer.original or performer.likeness
         lately = person.lately()
-        mine = lately.distance(performer.likeness) if lately else None
-        if mine is not None and mine < SAME and person.life.alive:
-            performer.trusted_s = None
+        mine = lately.distance(first) if lately else None
         for other in others:
             seen = other.lately()
-            theirs = seen.distance(performer.likeness) if seen else None
-            if mine is None or theirs is None:
+            theirs = seen.distance(first) if seen else None
+            if other.seen_with or mine is None or theirs is None:
                 continue
             if other.life.alive and theirs < CLEARER * mine:
                 performer.person, performer.trusted_s = other, None
+                performer.likeness, performer.original = first, None
+                performer.newest.clear()
                 return
-            if mine < CLEARER * theirs:
-                performer.trusted_s = None
+            settled = mine < SAME and person.life.alive and self._now_s - other.first_s >= STILL_S
+            if mine < CLEARER * theirs or settled:
+                other.seen_with = True
+        if others and all(each.seen_with for each in others):
+            performer.trusted_s = None
 
     def _look_for(self, performer: _Performer) -> None:
         """Whether one of the faces in view is the performer who was lost."""
@@ -363,21 +394,19 @@ class FaceLock:
         person, mine, waited_s = best.person, best.mine, self._now_s - best.person.first_s
         sure = mine is not None and mine < min(SAME, limit)
         likely = mine is not None and mine < min(LIKELY, limit) and person.life.alive and waited_s >= ALONE_S
-        possible = mine < min(OTHER, best.theirs) if mine is not None else math.isinf(best.theirs)
-        if sure or likely or (possible and person.life.alive and person.alone_s >= ADOPTED_S):
-            proven = sure and (person.life.alive or person.alone_s >= STILL_S)
-            performer.person, performer.trusted_s = person, None if proven else self._now_s
-            person.touched_s = None
+        adopted = person.life.alive and person.alone_s >= (ALONE_S if person.heir else ADOPTED_S)
+        if sure or likely or adopted:
+            performer.person, performer.trusted_s, person.touched_s = person, self._now_s, None
 
     def _candidate(self, performer: _Performer, person: _Person) -> _Candidate | None:
         """How a face compares; None when nothing can be said yet, or when it is rather somebody else who was seen."""
         lately = person.lately()
         if lately is None or (person.touched_s is not None and self._now_s - person.touched_s < TOUCH_S):
             return _Candidate(person, None, math.inf) if len(self._people) > 1 else None
-        mine, theirs = lately.distance(performer.likeness), _nearest(lately, self._others(person))
+        mine, theirs = performer.distance(lately), _nearest(lately, self._others(person))
         if person.likeness.looks > LOOKS:
             # What all of its frames say counts as much as the last ones: the worse of both.
-            always = person.likeness.distance(performer.likeness)
+            always = performer.distance(person.likeness)
             mine = max(mine, always) if mine is not None and always is not None else mine
             theirs = min(theirs, _nearest(person.likeness, self._others(person)))
         if theirs < LIKELY and (mine is None or theirs < CLEARER * mine):
@@ -392,8 +421,8 @@ class FaceLock:
         near = [each for each in near if self._now_s - each.last_s < RETURN_S]
         if any(_shared(_head(each.face.box), _head(performer.box)) > TOUCH for each in near):
             return False
-        distance = Likeness(person.look).distance(performer.likeness)
-        return _overlap(person.face.box, performer.box) > JUMP_OVERLAP and distance is not None and distance < LIKELY
+        distance = performer.distance(Likeness(person.look))
+        return _overlap(person.face.box, performer.box) > JUMP_OVERLAP and distance is not None and distance < OTHER
 
     def _others(self, person: _Person) -> list[Likeness]:
         """What everybody else looks like who was seen, but for the performer."""
@@ -411,7 +440,8 @@ class FaceLock:
         if person is None:
             return Choice((), tuple(faces), NoChoice.WRONG_PERSON)
         rivals = [each for each in self._people.values() if each is not person and not each.seen_with]
-        doubted = bool(rivals) and (performer.trusted_s is not None or not self._taken(performer))
+        by_looks = performer.trusted_s is not None or performer.original is not None
+        doubted = bool(rivals) and (by_looks or not self._taken(performer))
         if doubted or (person.touched_s is not None and not self._himself(performer, person)):
             return Choice((), tuple(faces), NoChoice.UNDECIDED)
         return _split(faces, person.face.track_id)
@@ -426,7 +456,7 @@ class FaceLock:
         if person.look is None:
             return False
         now = Likeness(person.look)
-        mine, theirs = now.distance(performer.likeness), _nearest(now, self._others(person))
+        mine, theirs = performer.distance(now), _nearest(now, self._others(person))
         return mine is not None and mine < min(CLEARER * theirs, LIKELY)
 
 
@@ -446,9 +476,11 @@ def _jumped(person: _Person, face: Face, seen: Look | None, step_s: float) -> bo
     if person.look is None or seen is None:
         return False
     longer = min(max(step_s * 30, 1.0), 4.0) ** 0.5
-    if _overlap(person.face.box, face.box) < JUMP_OVERLAP / longer:
+    overlap = _overlap(person.face.box, face.box)
+    if overlap < JUMP_OVERLAP / longer:
         return True
-    return bool(np.linalg.norm(seen.values - person.look.values) > JUMP * longer)
+    most = float(np.interp(overlap, (IN_PLACE - 0.15, IN_PLACE), (JUMP, JUMP_IN_PLACE)))
+    return bool(np.linalg.norm(seen.values - person.look.values) > most * longer)
 
 
 def _width(person: _Person) -> float:
