@@ -49,9 +49,10 @@ SAME, LIKELY, OTHER = 1.25, 1.5, 2.6
 strangers; beyond OTHER half of the strangers and 1 % of the performer, in new light 1 of 10."""
 CLEARER = 0.75
 """A face is rather this person than that when its distance is smaller by this factor."""
-JUMP, JUMP_IN_PLACE, JUMP_OVERLAP, IN_PLACE = 3.5, 6.0, 0.3, 0.9
-"""A face jumped when its looks changed by more than JUMP from frame to frame at 30 a second - 3.6 at most for people
-who talk, 5 when a hand comes - or by JUMP_IN_PLACE where its box overlaps by IN_PLACE, or when it hardly overlaps."""
+JUMP, JUMP_IN_PLACE, JUMP_OVERLAP, IN_PLACE = 3.0, 6.0, 0.3, 0.9
+"""A face jumped when its looks changed by more than JUMP from frame to frame at 30 a second, or when its boxes hardly
+overlap. People who talk reach 2.5 in 99 of 100 frames and 3.6 at most, with a hand in front 5. Who is alone may change
+by JUMP_IN_PLACE where his box overlaps by IN_PLACE: a mistake would show nobody."""
 NEWEST = 45
 """So many of the performer's last looks count by themselves, too: his memory is an average over all light."""
 TOUCH = 0.02
@@ -159,6 +160,8 @@ class FaceLock:
         self._away: list[_Person] = []
         """Who was seen, the last one last."""
         self._performer: _Performer | None = None
+        self._doubtful: tuple[Box, float] = (0.0, 0.0, 0.0, 0.0), -math.inf
+        """Where and when a first face was seen last that had shown no life."""
         self._largest: int | None = None
         self._now_s = -math.inf
 
@@ -180,6 +183,7 @@ class FaceLock:
         if not faces:
             return Choice((), ())
         if self._performer is not None and self._performer.person is None and not self._performer.proven:
+            self._doubtful = self._performer.box, self._performer.last_s
             self._performer = None
         if self._performer is None:
             self._take_first()
@@ -250,10 +254,11 @@ class FaceLock:
     def _see(self, image: ImageU8, faces: Sequence[Face], step_s: float) -> None:
         """Bring everybody up to date with this frame."""
         before, self._people = self._people, {}
+        alone = len(faces) == len(before) == 1
         for face in faces:
             seen = look(image, face)
             known = before.pop(face.track_id, None)
-            jumped = known is not None and _jumped(known, face, seen, step_s)
+            jumped = known is not None and _jumped(known, face, seen, step_s, alone)
             if known is not None and jumped:
                 self._leave(known)
             person = _Person(face, self._now_s, self._now_s, jumped=jumped) if known is None or jumped else known
@@ -294,8 +299,9 @@ class FaceLock:
 
     def _take_first(self) -> None:
         people = list(self._people.values())
-        gone = [each for each in self._away if self._now_s - each.last_s < DECIDE_S]
-        if any(_overlap(each.face.box, person.face.box) < JUMP_OVERLAP for each in gone for person in people):
+        places = [(each.face.box, each.last_s) for each in self._away] + [self._doubtful]
+        gone = [box for box, last_s in places if 0 <= self._now_s - last_s < DECIDE_S]
+        if any(_overlap(box, person.face.box) < JUMP_OVERLAP for box in gone for person in people):
             return  # who left a moment ago may be half in view
         if len(people) > 1:
             alive = [each for each in people if each.life.alive]
@@ -339,8 +345,10 @@ class FaceLock:
             return
         is_performer = person is performer.person
         memory = performer.likeness if is_performer else person.likeness
-        others = self._others(person) + ([] if is_performer else [performer.likeness])
-        own, other = lately.distance(memory), _nearest(lately, others)
+        own, other = lately.distance(memory), self._nearest(person, lately, person.touched_s - RETURN_S)
+        if not is_performer:
+            lost = performer.distance(lately)
+            other = min(other, lost if lost is not None else SAME)
         if not memory.looks or person.alone_s > ADOPTED_S or (own is not None and own < min(CLEARER * other, OTHER)):
             person.touched_s = None
         elif own is None or other < CLEARER * own:
@@ -390,7 +398,8 @@ class FaceLock:
         if not candidates or (unknown and len(candidates) > 1):
             return
         best, *others = sorted(candidates, key=lambda each: each.mine or 0.0)
-        limit = CLEARER * min([best.theirs, *(each.mine or 0.0 for each in others)])
+        clearer = CLEARER**2 if self._covered(performer) else CLEARER
+        limit = clearer * min([best.theirs, *(each.mine or 0.0 for each in others)])
         person, mine, waited_s = best.person, best.mine, self._now_s - best.person.first_s
         sure = mine is not None and mine < min(SAME, limit)
         likely = mine is not None and mine < min(LIKELY, limit) and person.life.alive and waited_s >= ALONE_S
@@ -398,17 +407,25 @@ class FaceLock:
         if sure or likely or adopted:
             performer.person, performer.trusted_s, person.touched_s = person, self._now_s, None
 
+    def _covered(self, performer: _Performer) -> bool:
+        """Whether the only face in view may hide another: the performer was lost in a touch, and one is gone."""
+        if len(self._people) > 1:
+            return False
+        gone = [each for each in self._away if each.seen_with and each.last_s >= performer.last_s - TOUCH_S]
+        return any(_shared(_head(each.face.box), _head(performer.box)) > TOUCH for each in gone)
+
     def _candidate(self, performer: _Performer, person: _Person) -> _Candidate | None:
         """How a face compares; None when nothing can be said yet, or when it is rather somebody else who was seen."""
         lately = person.lately()
         if lately is None or (person.touched_s is not None and self._now_s - person.touched_s < TOUCH_S):
             return _Candidate(person, None, math.inf) if len(self._people) > 1 else None
-        mine, theirs = performer.distance(lately), _nearest(lately, self._others(person))
+        lost_s = performer.last_s - TOUCH_S
+        mine, theirs = performer.distance(lately), self._nearest(person, lately, lost_s)
         if person.likeness.looks > LOOKS:
             # What all of its frames say counts as much as the last ones: the worse of both.
             always = performer.distance(person.likeness)
             mine = max(mine, always) if mine is not None and always is not None else mine
-            theirs = min(theirs, _nearest(person.likeness, self._others(person)))
+            theirs = min(theirs, self._nearest(person, person.likeness, lost_s))
         if theirs < LIKELY and (mine is None or theirs < CLEARER * mine):
             return None
         return _Candidate(person, mine, theirs)
@@ -424,11 +441,23 @@ class FaceLock:
         distance = performer.distance(Likeness(person.look))
         return _overlap(person.face.box, performer.box) > JUMP_OVERLAP and distance is not None and distance < OTHER
 
-    def _others(self, person: _Person) -> list[Likeness]:
-        """What everybody else looks like who was seen, but for the performer."""
+    def _nearest(self, person: _Person, likeness: Likeness, since_s: float) -> float:
+        """How far the nearest of all others is whom a face may be, infinite without any; the performer does not count.
+
+        Who was seen since `since_s`, but never from the same side, may be as near as the performer usually is to
+        himself.
+        """
         performer = self._performer.person if self._performer else None
-        everybody = [*self._people.values(), *self._away]
-        return [each.likeness for each in everybody if each is not person and each is not performer]
+        elsewhere = [each for each in self._people.values() if each.seen_with and each.touched_s is None]
+        nearest = math.inf
+        for each in [*self._people.values(), *self._away]:
+            if each is person or each is performer or each in elsewhere:
+                continue
+            distance = likeness.distance(each.likeness)
+            if distance is None and each.last_s >= since_s:
+                distance = SAME
+            nearest = min(nearest, distance if distance is not None else math.inf)
+        return nearest
 
     # --- the answer
 
@@ -453,10 +482,10 @@ class FaceLock:
 
     def _himself(self, performer: _Performer, person: _Person) -> bool:
         """Whether a face that touches another, or just did, looks like the performer in this very frame."""
-        if person.look is None:
+        if person.look is None or person.touched_s is None:
             return False
         now = Likeness(person.look)
-        mine, theirs = performer.distance(now), _nearest(now, self._others(person))
+        mine, theirs = performer.distance(now), self._nearest(person, now, person.touched_s - RETURN_S)
         return mine is not None and mine < min(CLEARER * theirs, LIKELY)
 
 
@@ -465,13 +494,7 @@ def _split(faces: Sequence[Face], track_id: int) -> Choice:
     return Choice(chosen, tuple(face for face in faces if face.track_id != track_id))
 
 
-def _nearest(likeness: Likeness, others: Sequence[Likeness]) -> float:
-    """The distance of the nearest of `others`; infinite when there is none to compare with."""
-    distances = (likeness.distance(each) for each in others)
-    return min((each for each in distances if each is not None), default=math.inf)
-
-
-def _jumped(person: _Person, face: Face, seen: Look | None, step_s: float) -> bool:
+def _jumped(person: _Person, face: Face, seen: Look | None, step_s: float, alone: bool) -> bool:
     """Whether a face cannot be who it was one frame ago."""
     if person.look is None or seen is None:
         return False
@@ -479,7 +502,7 @@ def _jumped(person: _Person, face: Face, seen: Look | None, step_s: float) -> bo
     overlap = _overlap(person.face.box, face.box)
     if overlap < JUMP_OVERLAP / longer:
         return True
-    most = float(np.interp(overlap, (IN_PLACE - 0.15, IN_PLACE), (JUMP, JUMP_IN_PLACE)))
+    most = float(np.interp(overlap, (IN_PLACE - 0.15, IN_PLACE), (JUMP, JUMP_IN_PLACE))) if alone else JUMP
     return bool(np.linalg.norm(seen.values - person.look.values) > most * longer)
 
 
