@@ -237,9 +237,9 @@ class FaceLock:
         return _split(faces, row[place - 1].track_id)
 
     def _still_largest(self) -> int:
-        largest = max(self._people.values(), key=_width)
+        largest = max(self._people.values(), key=_side)
         before = self._people.get(self._largest) if self._largest is not None else None
-        return (largest if before is None or _width(largest) > _LARGER * _width(before) else before).face.track_id
+        return (largest if before is None or _side(largest) > _LARGER * _side(before) else before).face.track_id
 
     # --- who is in view
 
@@ -262,6 +262,8 @@ class FaceLock:
             if known is not None and jumped:
                 self._leave(known)
             person = _Person(face, self._now_s, self._now_s, jumped=jumped) if known is None or jumped else known
+            if jumped and known is not None and _overlap(known.face.box, face.box) > IN_PLACE:
+                person.life = known.life  # no picture takes the very place of a person from one frame to the next
             if jumped and known is not None and self._performer is not None:
                 heir = known is self._performer.person or known.heir
                 person.heir = heir and _overlap(known.face.box, face.box) >= JUMP_OVERLAP
@@ -306,11 +308,11 @@ class FaceLock:
         if len(people) > 1:
             alive = [each for each in people if each.life.alive]
             watched_s = self._now_s - min(each.first_s for each in people)
-            sure = alive and (max(people, key=_width).life.alive or watched_s >= DECIDE_S)
+            sure = alive and (max(people, key=_side).life.alive or watched_s >= DECIDE_S)
             if not sure and watched_s < STILL_S:
                 return
             people = alive or people
-        first = max(people, key=_width)
+        first = max(people, key=_side)
         first.touched_s = None
         self._performer = _Performer(first, first.likeness, first.face.box, self._now_s, proven=first.life.alive)
 
@@ -506,9 +508,10 @@ def _jumped(person: _Person, face: Face, seen: Look | None, step_s: float, alone
     return bool(np.linalg.norm(seen.values - person.look.values) > most * longer)
 
 
-def _width(person: _Person) -> float:
-    left, _, right, _ = person.face.box
-    return right - left
+def _side(person: _Person) -> float:
+    """The longer side of a face's box: a head that turns away gets narrow, not small."""
+    left, top, right, bottom = person.face.box
+    return max(right - left, bottom - top)
 
 
 def _middle(face: Face) -> tuple[float, float]:

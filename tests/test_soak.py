@@ -179,8 +179,8 @@ def test_a_short_soak_publishes_no_raw_face_and_leaves_no_thread(shots: list[Sho
     # Memory is for the long run: what a run of seconds needs is its warm-up.
     assert broken_limits(report | {"rss_growth_mb": 0.0}, reconnects=2) == []
     assert report["frames"] >= 140
-    assert report["judged"] > 100
-    assert report["states"]["live"] > 10, "in films of a second and with two people, doubt is usual"
+    assert report["judged"] > 60
+    assert report["states"]["live"] > 5, "in films of a second and with two people, doubt is usual"
     assert report["garbage"] == 0
     assert report["queue_max"] == 1
     assert report["failed_frames"] == 0
