@@ -494,7 +494,7 @@ def _run(args: argparse.Namespace, screen: Screen) -> int:
     _write_json(args, report.to_dict())
     for name, sentence in report.failed_sinks.items():
         screen.warn(f"{name} was lost on the way: {sentence}")
-    if report.stopped and not (live.live and report.frames_in):
+    if report.stopped and (not live.live or (live.writes_files and not report.frames_out)):
         return STOPPED
     if report.fruitless:
         screen.warn(report.fruitless)

@@ -80,7 +80,9 @@ class Live:
         self._swapper: LiveSwapper | None = None
         self._deaf: str | None = None
         shown_live = all(_is_live_sink(spec) for spec in config.sinks)
-        if config.loop and any(_is_file(spec) for spec in config.sinks):
+        self.writes_files = any(_is_file(spec) for spec in config.sinks)
+        """Whether somebody will look for a file afterwards."""
+        if config.loop and self.writes_files:
             raise UsageError(
                 "a loop has no end and would fill the disk; leave out --loop, or send it to preview or null"
             )
