@@ -1,9 +1,20 @@
 """Tells two people apart, roughly. An image and its faces in, how alike two faces are out.
 
 Note [How well faces are told apart]
-    What is compared is the shape of the rigid part of the mesh and the colours of the aligned face, both only between
-    moments in which the two faces look into the same direction: turning a head changes both more than another person
-    does. There is no network for faces in here, and it shows. MEASURED
+    What is compared is the shape of the rigid part of the mesh and the colours of the aligned face, between moments in
+    which the two faces look nearly the same way: turning a head changes both more than another person does. There is no
+    network for faces in here, and it shows. Measured through FaceFinder on 24 rendered people, each filmed for 6 s
+    twice with other movements, 30 frames of the second film against the first (`python -m benchmarks.likeness`):
+
+        equal error rate      same light    other light
+        shape alone               26 %          32 %
+        colours alone             11 %          22 %
+        both                       8 %          20 %
+
+    8 frames instead of 30 give 12 and 21 %. The shape alone, of exact landmarks even, tells nobody apart from all
+    others: the perspective of a near camera bends it more than people differ. Of three real people, filmed once each,
+    moments of one film are 0.5 to 1.4 apart and those of two films 1.6 to 2.9, but there rooms and cameras differ too.
+    So whoever uses this counts on errors: see Note [Who is the performer].
 """
 
 from __future__ import annotations

@@ -32,11 +32,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
-import numpy as np
-
-from realtime.alive import Life
 from realtime.frame import Face, ImageU8
 from realtime.likeness import Likeness, Look, look
+from realtime.people import IN_PLACE, JUMP_OVERLAP, LOOKS, Person, jumped_away, middle, on_head, overlap, touching
 from realtime.standin import Box
 
 Policy = Literal["lock", "largest", "leftmost", "all"] | int
@@ -49,21 +47,13 @@ SAME, LIKELY, OTHER = 1.25, 1.5, 2.6
 strangers; beyond OTHER half of the strangers and 1 % of the performer, in new light 1 of 10."""
 CLEARER = 0.75
 """A face is rather this person than that when its distance is smaller by this factor."""
-JUMP, JUMP_IN_PLACE, JUMP_OVERLAP, IN_PLACE = 3.0, 6.0, 0.3, 0.9
-"""A face jumped when its looks changed by more than JUMP from frame to frame at 30 a second, or when its boxes hardly
-overlap. People who talk reach 2.5 in 99 of 100 frames and 3.6 at most, with a hand in front 5. Who is alone may change
-by JUMP_IN_PLACE where his box overlaps by IN_PLACE: a mistake would show nobody."""
 NEWEST = 45
 """So many of the performer's last looks count by themselves, too: his memory is an average over all light."""
-TOUCH = 0.02
-"""Share of the smaller of two heads' boxes that overlaps when they touch."""
-TOUCH_S, LOOKS = 0.4, 8
-"""So long after the last touch, and after so many looks, it is clear who came out of it."""
+TOUCH_S = 0.4
+"""So long after the last touch it can be told who came out of it."""
 _GAP_S, _FORGET_S, _MOST_AWAY = 1.0, 300.0, 16
 _LARGER = 1.25
 """The largest face changes when another is so much wider."""
-_HEAD = 0.1
-"""How much further than its mesh a head reaches on each side, in widths of the mesh."""
 
 
 class NoChoice(StrEnum):
@@ -84,39 +74,8 @@ class Choice:
 
 
 @dataclass(slots=True, eq=False)
-class _Person:
-    """One face for as long as it was followed without a jump."""
-
-    face: Face
-    first_s: float
-    last_s: float
-    look: Look | None = None
-    likeness: Likeness = field(default_factory=Likeness)
-    """What it looks like when it is clear who it is."""
-    recent: deque[Look] = field(default_factory=lambda: deque(maxlen=LOOKS))
-    """Its last looks without a touch."""
-    life: Life = field(default_factory=Life)
-    jumped: bool = False
-    """Whether it began where another face was followed."""
-    heir: bool = False
-    """Whether it began where the performer was followed: a cut, or a lamp that went out."""
-    seen_with: bool = False
-    """Whether it was in view at the same time as the performer: then it is not him."""
-    alone_s: float = 0.0
-    """How long it has been the only face."""
-    touched_s: float | None = None
-    """When it last touched another face, as long as it is not clear who came out of it."""
-
-    def lately(self) -> Likeness | None:
-        """What it looked like in its last frames without a touch; None when they are too few."""
-        if len(self.recent) < LOOKS:
-            return None
-        return Likeness(*self.recent)
-
-
-@dataclass(slots=True, eq=False)
 class _Performer:
-    person: _Person | None
+    person: Person | None
     """Who is being followed."""
     likeness: Likeness
     box: Box
@@ -139,7 +98,7 @@ class _Performer:
 class _Candidate(NamedTuple):
     """Somebody who may be the performer who was lost."""
 
-    person: _Person
+    person: Person
     mine: float | None
     """Distance from the performer, None when it is not known."""
     theirs: float
@@ -155,9 +114,9 @@ class FaceLock:
         if not whole and policy not in ("lock", "largest", "leftmost", "all"):
             raise ValueError(f"the face is lock, largest, leftmost, all or a number from 1, got {policy!r}")
         self._policy = policy
-        self._people: dict[int, _Person] = {}
+        self._people: dict[int, Person] = {}
         """In view, by track_id."""
-        self._away: list[_Person] = []
+        self._away: list[Person] = []
         """Who was seen, the last one last."""
         self._performer: _Performer | None = None
         self._doubtful: tuple[Box, float] = (0.0, 0.0, 0.0, 0.0), -math.inf
@@ -177,7 +136,7 @@ class FaceLock:
         step_s = now_s - self._now_s if 0 <= now_s - self._now_s <= _GAP_S else 0.0
         self._now_s = now_s
         if self._policy != "lock":
-            self._people = {face.track_id: _Person(face, now_s, now_s) for face in faces}
+            self._people = {face.track_id: Person(face, now_s, now_s) for face in faces}
             return self._by_place(faces)
         self._see(image, faces, step_s)
         if not faces:
@@ -198,9 +157,9 @@ class FaceLock:
 
         The policy becomes `lock`.
         """
-        here = [each for each in self._people.values() if _holds(_head(each.face.box), x, y)]
+        here = [each for each in self._people.values() if on_head(each.face.box, x, y)]
         if here:
-            self._choose(min(here, key=lambda each: math.dist(_middle(each.face), (x, y))))
+            self._choose(min(here, key=lambda each: math.dist(middle(each.face), (x, y))))
         return bool(here)
 
     def next_face(self) -> bool:
@@ -208,13 +167,13 @@ class FaceLock:
 
         The policy becomes `lock`. False when no face is in view.
         """
-        row = sorted(self._people.values(), key=lambda each: _middle(each.face))
+        row = sorted(self._people.values(), key=lambda each: middle(each.face))
         now = self._performer.person if self._performer else None
         if row:
             self._choose(row[(row.index(now) + 1) % len(row)] if now in row else row[0])
         return bool(row)
 
-    def _choose(self, person: _Person) -> None:
+    def _choose(self, person: Person) -> None:
         self._policy = "lock"
         self._away = []
         for each in self._people.values():
@@ -230,7 +189,7 @@ class FaceLock:
         if self._policy == "largest":
             self._largest = self._still_largest()
             return _split(faces, self._largest)
-        row = sorted(faces, key=_middle)
+        row = sorted(faces, key=middle)
         place = 1 if self._policy == "leftmost" else int(self._policy)
         if place > len(row):
             return Choice((), tuple(faces), NoChoice.WRONG_PERSON)
@@ -258,15 +217,15 @@ class FaceLock:
         for face in faces:
             seen = look(image, face)
             known = before.pop(face.track_id, None)
-            jumped = known is not None and _jumped(known, face, seen, step_s, alone)
+            jumped = known is not None and jumped_away(known, face, seen, step_s, alone)
             if known is not None and jumped:
                 self._leave(known)
-            person = _Person(face, self._now_s, self._now_s, jumped=jumped) if known is None or jumped else known
-            if jumped and known is not None and _overlap(known.face.box, face.box) > IN_PLACE:
+            person = Person(face, self._now_s, self._now_s, jumped=jumped) if known is None or jumped else known
+            if jumped and known is not None and overlap(known.face.box, face.box) > IN_PLACE:
                 person.life = known.life  # no picture takes the very place of a person from one frame to the next
             if jumped and known is not None and self._performer is not None:
                 heir = known is self._performer.person or known.heir
-                person.heir = heir and _overlap(known.face.box, face.box) >= JUMP_OVERLAP
+                person.heir = heir and overlap(known.face.box, face.box) >= JUMP_OVERLAP
             person.face, person.last_s, person.look = face, self._now_s, seen
             self._people[face.track_id] = person
         for person in before.values():
@@ -275,13 +234,13 @@ class FaceLock:
         for person in self._people.values():
             self._watch(person, step_s)
 
-    def _leave(self, person: _Person) -> None:
+    def _leave(self, person: Person) -> None:
         if self._performer and self._performer.person is person:
             self._performer.person = None
         elif person.likeness.looks:
             self._away.append(person)
 
-    def _watch(self, person: _Person, step_s: float) -> None:
+    def _watch(self, person: Person, step_s: float) -> None:
         person.life.watch(person.face.landmarks, self._now_s)
         person.alone_s = person.alone_s + step_s if len(self._people) == 1 else 0.0
         near = [each for each in [*self._people.values(), *self._away] if each is not person]
@@ -289,7 +248,7 @@ class FaceLock:
         lost = self._performer if self._performer and self._performer.person is None else None
         if lost and person.likeness.looks and self._now_s - lost.last_s < TOUCH_S:
             touched.append(lost.box)
-        if any(_shared(_head(person.face.box), _head(box)) > TOUCH for box in touched):
+        if any(touching(person.face.box, box) for box in touched):
             person.touched_s = self._now_s
             person.recent.clear()
         elif person.look is not None:
@@ -303,7 +262,7 @@ class FaceLock:
         people = list(self._people.values())
         places = [(each.face.box, each.last_s) for each in self._away] + [self._doubtful]
         gone = [box for box, last_s in places if 0 <= self._now_s - last_s < DECIDE_S]
-        if any(_overlap(box, person.face.box) < JUMP_OVERLAP for box in gone for person in people):
+        if any(overlap(box, person.face.box) < JUMP_OVERLAP for box in gone for person in people):
             return  # who left a moment ago may be half in view
         if len(people) > 1:
             alive = [each for each in people if each.life.alive]
@@ -340,7 +299,7 @@ class FaceLock:
                     performer.likeness.add(person.look)
         performer.box, performer.last_s = person.face.box, self._now_s
 
-    def _settle(self, performer: _Performer, person: _Person) -> None:
+    def _settle(self, performer: _Performer, person: Person) -> None:
         """Find out whose face it is that came out of a touch."""
         lately = person.lately()
         if person.touched_s is None or self._now_s - person.touched_s < TOUCH_S or lately is None:
@@ -356,10 +315,10 @@ class FaceLock:
         elif own is None or other < CLEARER * own:
             if is_performer:
                 performer.person = None
-            fresh = _Person(person.face, self._now_s, self._now_s, person.look, life=person.life, jumped=True)
+            fresh = Person(person.face, self._now_s, self._now_s, person.look, life=person.life, jumped=True)
             self._people[person.face.track_id] = fresh
 
-    def _test_trust(self, performer: _Performer, person: _Person, others: list[_Person]) -> None:
+    def _test_trust(self, performer: _Performer, person: Person, others: list[Person]) -> None:
         """A face that was taken by its looks: does anybody else look more like the performer?
 
         What the first one looked like is never forgotten: whoever was adopted while he was away gives way to him.
@@ -414,9 +373,9 @@ class FaceLock:
         if len(self._people) > 1:
             return False
         gone = [each for each in self._away if each.seen_with and each.last_s >= performer.last_s - TOUCH_S]
-        return any(_shared(_head(each.face.box), _head(performer.box)) > TOUCH for each in gone)
+        return any(touching(each.face.box, performer.box) for each in gone)
 
-    def _candidate(self, performer: _Performer, person: _Person) -> _Candidate | None:
+    def _candidate(self, performer: _Performer, person: Person) -> _Candidate | None:
         """How a face compares; None when nothing can be said yet, or when it is rather somebody else who was seen."""
         lately = person.lately()
         if lately is None or (person.touched_s is not None and self._now_s - person.touched_s < TOUCH_S):
@@ -432,18 +391,18 @@ class FaceLock:
             return None
         return _Candidate(person, mine, theirs)
 
-    def _came_back(self, performer: _Performer, person: _Person) -> bool:
+    def _came_back(self, performer: _Performer, person: Person) -> bool:
         """Whether a face appeared where the performer was a moment ago, and nobody else."""
         if person.jumped or person.look is None or self._now_s - performer.last_s > RETURN_S:
             return False
         near = [each for each in [*self._people.values(), *self._away] if each is not person]
         near = [each for each in near if self._now_s - each.last_s < RETURN_S]
-        if any(_shared(_head(each.face.box), _head(performer.box)) > TOUCH for each in near):
+        if any(touching(each.face.box, performer.box) for each in near):
             return False
         distance = performer.distance(Likeness(person.look))
-        return _overlap(person.face.box, performer.box) > JUMP_OVERLAP and distance is not None and distance < OTHER
+        return overlap(person.face.box, performer.box) > JUMP_OVERLAP and distance is not None and distance < OTHER
 
-    def _nearest(self, person: _Person, likeness: Likeness, since_s: float) -> float:
+    def _nearest(self, person: Person, likeness: Likeness, since_s: float) -> float:
         """How far the nearest of all others is whom a face may be, infinite without any; the performer does not count.
 
         Who was seen since `since_s`, but never from the same side, may be as near as the performer usually is to
@@ -482,7 +441,7 @@ class FaceLock:
         still = all(self._now_s - each.first_s >= STILL_S and not each.life.alive for each in self._people.values())
         return performer.proven or still
 
-    def _himself(self, performer: _Performer, person: _Person) -> bool:
+    def _himself(self, performer: _Performer, person: Person) -> bool:
         """Whether a face that touches another, or just did, looks like the performer in this very frame."""
         if person.look is None or person.touched_s is None:
             return False
@@ -496,57 +455,7 @@ def _split(faces: Sequence[Face], track_id: int) -> Choice:
     return Choice(chosen, tuple(face for face in faces if face.track_id != track_id))
 
 
-def _jumped(person: _Person, face: Face, seen: Look | None, step_s: float, alone: bool) -> bool:
-    """Whether a face cannot be who it was one frame ago."""
-    if person.look is None or seen is None:
-        return False
-    longer = min(max(step_s * 30, 1.0), 4.0) ** 0.5
-    overlap = _overlap(person.face.box, face.box)
-    if overlap < JUMP_OVERLAP / longer:
-        return True
-    most = float(np.interp(overlap, (IN_PLACE - 0.15, IN_PLACE), (JUMP, JUMP_IN_PLACE))) if alone else JUMP
-    return bool(np.linalg.norm(seen.values - person.look.values) > most * longer)
-
-
-def _side(person: _Person) -> float:
+def _side(person: Person) -> float:
     """The longer side of a face's box: a head that turns away gets narrow, not small."""
     left, top, right, bottom = person.face.box
     return max(right - left, bottom - top)
-
-
-def _middle(face: Face) -> tuple[float, float]:
-    left, top, right, bottom = face.box
-    return (left + right) / 2, (top + bottom) / 2
-
-
-def _head(box: Box) -> Box:
-    left, top, right, bottom = box
-    margin = _HEAD * (right - left)
-    return left - margin, top - margin, right + margin, bottom + margin
-
-
-def _holds(box: Box, x: float, y: float) -> bool:
-    return box[0] <= x <= box[2] and box[1] <= y <= box[3]
-
-
-def _shared(one: Box, other: Box) -> float:
-    """The intersection of two boxes as a share of the smaller one."""
-    return _intersection(one, other) / max(min(_area(one), _area(other)), 1e-9)
-
-
-def _overlap(one: Box, other: Box) -> float:
-    """Intersection over union."""
-    shared = _intersection(one, other)
-    return shared / max(_area(one) + _area(other) - shared, 1e-9)
-
-
-def _intersection(one: Box, other: Box) -> float:
-    if not all(map(math.isfinite, (*one, *other))):
-        return 0.0
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    return max(width, 0.0) * max(height, 0.0)
-
-
-def _area(box: Box) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])
