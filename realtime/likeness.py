@@ -7,13 +7,13 @@ Note [How well faces are told apart]
     twice with other movements, 30 frames of the second film against the first (`python -m benchmarks.likeness`):
 
         equal error rate      same light    other light
-        shape alone               26 %          32 %
-        colours alone             11 %          22 %
-        both                       8 %          20 %
+        shape alone               26 %          31 %
+        colours alone              8 %          23 %
+        both                       7 %          21 %
 
-    8 frames instead of 30 give 12 and 21 %. The shape alone, of exact landmarks even, tells nobody apart from all
-    others: the perspective of a near camera bends it more than people differ. Of three real people, filmed once each,
-    moments of one film are 0.5 to 1.4 apart and those of two films 1.6 to 2.9, but there rooms and cameras differ too.
+    8 frames instead of 30 give 14 and 26 %. With exact landmarks the shape alone still errs in 18 %: the perspective of
+    a near camera bends it more than people differ. Of three real people, filmed once each, moments of one film are 0.5
+    to 1.4 apart and those of two films 1.6 to 2.9, but there rooms and cameras differ too.
     So whoever uses this counts on errors: see Note [Who is the performer].
 """
 
