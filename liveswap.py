@@ -502,9 +502,10 @@ def _run(args: argparse.Namespace, screen: Screen) -> int:
 
 
 def _refuse_twice(sinks: Sequence[str]) -> None:
-    same = [spec if spec in ("preview", "camera") or "://" in spec else os.path.realpath(spec) for spec in sinks]
-    same = [name for name, spec in zip(same, sinks, strict=True) if spec != "null"]
-    if len(set(same)) < len(same):
+    from realtime.sinks import is_file
+
+    places = [os.path.realpath(spec) if is_file(spec) else spec for spec in sinks if spec != "null"]
+    if len(set(places)) < len(places):
         raise UsageError("two sinks are the same; give every --sink a name of its own")
 
 

@@ -40,7 +40,7 @@ from benchmarks.community_model import write_light_model
 from realtime import machine
 from realtime.bench import run_bench
 from realtime.bench_clip import Clip, Player, load_clip
-from realtime.detect import FaceFinder
+from realtime.detect import FACES_IN_VIEW, FaceFinder
 from realtime.errors import LiveswapError, SourceError
 from realtime.face_mesh import FaceMesh
 from realtime.files import write_atomically
@@ -127,7 +127,7 @@ class _CpuClock:
 
 class _TimedFinder:
     def __init__(self, clock: _CpuClock) -> None:
-        self._finder, self._clock = FaceFinder(max_faces=4), clock
+        self._finder, self._clock = FaceFinder(max_faces=FACES_IN_VIEW), clock
 
     def find(self, frame: Frame) -> list[Face]:
         """The faces in a frame."""

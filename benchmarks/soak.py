@@ -38,7 +38,7 @@ import numpy as np
 
 from benchmarks.hard_film import Shot, film
 from realtime import machine
-from realtime.detect import FaceFinder
+from realtime.detect import FACES_IN_VIEW, FaceFinder
 from realtime.errors import SourceError
 from realtime.files import write_atomically
 from realtime.frame import Frame, ImageU8
@@ -305,7 +305,7 @@ class Soak:
         return BreakingSource(self._shots, self._delivered, self._every, self._pace, self._count)
 
     def _open_swapper(self) -> WatchedSwapper:
-        swapper = FaceSwapper(FaceFinder(max_faces=4), open_engine(self._model, threads=1), live=True)
+        swapper = FaceSwapper(FaceFinder(max_faces=FACES_IN_VIEW), open_engine(self._model, threads=1), live=True)
         self._swapper = WatchedSwapper(swapper, self._shots)
         return self._swapper
 

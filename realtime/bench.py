@@ -25,7 +25,7 @@ from realtime import machine
 from realtime.badge import Badge
 from realtime.bench_clip import Clip, Player, load_clip
 from realtime.bench_report import compare, comparison_lines, differences, lines, middle, read_result
-from realtime.detect import FaceFinder
+from realtime.detect import FACES_IN_VIEW, FaceFinder
 from realtime.dfm import Dfm, read_dfm
 from realtime.errors import LiveswapError, UsageError
 from realtime.frame import Frame
@@ -47,7 +47,6 @@ OnProgress = Callable[[float, float, str], None]
 
 CLIP_FRAMES = 120
 """Pictures in the loop; it is played forwards and backwards."""
-_FACES = 4
 """Faces that are looked for, as in a live run: a second person must not steal the swap."""
 _PARITY_FRAMES = 60
 
@@ -186,7 +185,7 @@ class _Bench:
             self.provider = swapper.provider
 
     def _open(self, *, live: bool = False) -> FaceSwapper:
-        finder = FaceFinder(max_faces=_FACES)
+        finder = FaceFinder(max_faces=FACES_IN_VIEW)
         return FaceSwapper(finder, open_engine(self.dfm.path, threads=self.threads), live=live)
 
     def check_parity(self, count: int) -> int:

@@ -28,6 +28,9 @@ from realtime.face_nets import MODELS
 from realtime.frame import Face, Frame, ImageU8
 from realtime.region import Region, box_overlap, region_of_mesh
 
+FACES_IN_VIEW = 4
+"""So many faces the live loop follows, so that it knows the performer among others."""
+
 _Detector = Literal["short", "full"]
 _DETECTORS: tuple[_Detector, ...] = ("short", "full")
 _CLOSER = 1.5

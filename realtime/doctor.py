@@ -199,7 +199,7 @@ def _display() -> Finding:
 def _virtual_camera() -> Finding:
     figures: dict[str, Any] = {"backends": [], "devices": _virtual_devices()}
     if importlib.util.find_spec("pyvirtualcam") is not None:
-        import pyvirtualcam.camera  # type: ignore[import-untyped]
+        import pyvirtualcam.camera
 
         figures["backends"] = sorted(pyvirtualcam.camera.BACKENDS)
     try:

@@ -24,13 +24,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from realtime.frame import Frame, ImageU8
 from realtime.standin import Box, hide, slate
-
-if TYPE_CHECKING:
-    from realtime.swap import SwapResult
+from realtime.swap import Miss, SwapResult
 
 MAX_HOLD_MS = 10_000
 """A picture that stands still for longer helps nobody."""
@@ -38,8 +35,8 @@ _MISSED_STEPS, _LONGEST_STEP_S = 2.5, 1.0
 """So many times the usual step from frame to frame is silence; a slow model must not blink between its frames."""
 _EARLY, _USUAL = 0.2, 0.15
 """The step assumed before two frames have come, seconds; and how fast the usual step follows."""
-_UNSEEN = ("no face", "the performer is not in view", "it is not clear who the performer is")
-"""Misses after which nobody knows where the performer's head is, see realtime.swap.Miss."""
+_UNSEEN = (Miss.NO_FACE, Miss.WRONG_PERSON, Miss.UNDECIDED)
+"""Misses after which nobody knows where the performer's head is."""
 
 
 class OnMiss(StrEnum):

@@ -16,7 +16,7 @@ from realtime.capture import SourceOptions, is_live, open_source
 from realtime.config import LiveConfig
 from realtime.controls import Knobs, help_lines
 from realtime.desk import Desk
-from realtime.detect import FaceFinder
+from realtime.detect import FACES_IN_VIEW, FaceFinder
 from realtime.dfm import Dfm, read_dfm
 from realtime.errors import LiveswapError, UsageError
 from realtime.guard import Guard, OnMiss
@@ -32,7 +32,7 @@ from realtime.recorder import InputRecorder
 from realtime.replay import ReplaySource
 from realtime.report import Progress, RunReport
 from realtime.sink import Sink
-from realtime.sinks import open_sink
+from realtime.sinks import is_file, is_watched, open_sink
 from realtime.sound import Sounding
 from realtime.source import Source, SourceInfo
 from realtime.swap import FaceSwapper
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_FACES = 4
-"""Faces that are followed, where more than the performer's counts."""
 _SEARCH_EVERY = 5
 """Frames from one search for further faces to the next."""
 _WINDOW_S, _TERMINAL_S = 1 / 60, 0.1
@@ -79,8 +77,8 @@ class Live:
         self._knobs = Knobs(config.blend, config.morph)
         self._swapper: LiveSwapper | None = None
         self._deaf: str | None = None
-        shown_live = all(_is_live_sink(spec) for spec in config.sinks)
-        self.writes_files = any(_is_file(spec) for spec in config.sinks)
+        shown_live = all(is_watched(spec) for spec in config.sinks)
+        self.writes_files = any(is_file(spec) for spec in config.sinks)
         """Whether somebody will look for a file afterwards."""
         if config.loop and self.writes_files:
             raise UsageError(
@@ -205,7 +203,7 @@ class Live:
         # Where nobody's face may be seen, whoever comes in has to be noticed at once.
         nobody_raw = config.face == "all" or config.bystanders == "blur"
         swapper = FaceSwapper(
-            FaceFinder(max_faces=_FACES, detect_every=1 if nobody_raw else _SEARCH_EVERY),
+            FaceFinder(max_faces=FACES_IN_VIEW, detect_every=1 if nobody_raw else _SEARCH_EVERY),
             self._open_engine(config.model),
             blend=self._knobs.blend,
             morph=self._knobs.morph,
@@ -267,12 +265,3 @@ class Live:
         except LiveswapError as error:
             self._deaf = str(error)
             self.desk.say(f"{error}; the picture goes on without sound")
-
-
-def _is_file(spec: str) -> bool:
-    return spec != "null" and not _is_live_sink(spec)
-
-
-def _is_live_sink(spec: str) -> bool:
-    """Whether somebody watches while it runs."""
-    return spec == "preview" or spec.partition(":")[0] == "camera" or "://" in spec

@@ -24,6 +24,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from realtime.devices import MicrophoneDevice, list_microphones
 from realtime.errors import SourceError
 from realtime.sound import SoundBlock
 
@@ -176,25 +177,11 @@ class ArrivalTimes:
         return start_s
 
 
-def list_microphones() -> list[str]:
-    """The names of the microphones of this machine, as far as FFmpeg can list them."""
-    return [name for format in _FORMATS.get(sys.platform, ()) for name, _ in _listed(format)]
-
-
-def _listed(format: str) -> list[tuple[str, str]]:
-    """(what FFmpeg calls it, what people call it) of each."""
-    import av
-
-    _help_alsa()
-    # Older PyAV cannot list, FFmpeg may be built without a format, and a system may have no sound at all.
-    with suppress(AttributeError, ValueError, av.error.FFmpegError):
-        devices = av.enumerate_input_devices(format)
-        return [(each.name, each.description) for each in devices if _can_hear(each.name, each.media_types)]
+def _listed(format: str) -> list[MicrophoneDevice]:
+    """The microphones that this format reaches, as `liveswap devices` lists them."""
+    with suppress(SourceError):  # the system does not tell their names
+        return [each for each in list_microphones() if each.format == format]
     return []
-
-
-def _can_hear(name: str, media_types: list[str]) -> bool:
-    return name != "null" and ("audio" in media_types or not media_types)
 
 
 def _open_first(name: str | None, formats: tuple[str, ...], open_device: Callable[[str, str], Device]) -> Device:
@@ -204,7 +191,7 @@ def _open_first(name: str | None, formats: tuple[str, ...], open_device: Callabl
             return open_device(_address(name, format), format)
         except SourceError as error:
             reasons.append(f"{format}: {error}")
-    there = [f"{told} ({name})" if told and told != name else name for each in formats for name, told in _listed(each)]
+    there = [each.name for format in formats for each in _listed(format)]
     remedy = f"choose one of {', '.join(there[:20])}" if there else _REMEDIES.get(sys.platform, "connect one")
     which = f"the microphone {name} cannot" if name else "no microphone can"
     raise SourceError(f"{which} be opened ({'; '.join(reasons)}); {remedy}")
@@ -215,9 +202,10 @@ def _address(name: str | None, format: str) -> str:
         return name or ""
     listed = _listed(format)
     if name is None:
-        usual = listed[0][0] if listed and format == "dshow" else "default"
+        usual = listed[0].address if listed and format == "dshow" else "default"
     else:
-        usual = next((each for each, told in listed if name.lower() in f"{each} {told}".lower()), name)
+        named = (each.address for each in listed if name.lower() in f"{each.address} {each.name}".lower())
+        usual = next(named, name)
     return _ADDRESSES.get(format, "{}").format(usual)
 
 

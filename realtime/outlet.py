@@ -23,7 +23,7 @@ class Outlet:
         self._factory, self._lossless = factory, lossless
         self.mailbox: Mailbox[Frame] = Mailbox(capacity)
         self.name = name
-        self.frames = self.repeated = 0
+        self.frames = 0
         self.latency, self.send = Durations(), Durations()
         self.last_s = 0.0
         """When the sink had taken its last frame, time.monotonic()."""
@@ -74,4 +74,3 @@ class Outlet:
                 return self.mailbox.get(sink.repeat_s)
             except TimeoutError:
                 sink.repeat()
-                self.repeated += 1

@@ -175,19 +175,9 @@ class Pipeline:
     # --- while it runs, from any thread ---
 
     @property
-    def info(self) -> SourceInfo | None:
-        """What the source says about itself, as soon as it is open."""
-        return self._info
-
-    @property
     def origin_s(self) -> float | None:
         """time.monotonic() at which pts_s was 0, of a live source; None before its first frame."""
         return self._origin_s if self._frames_in else None
-
-    @property
-    def publisher(self) -> Publisher | None:
-        """What was published, as soon as it is open; only to be read."""
-        return self._publisher
 
     @property
     def ending(self) -> bool:

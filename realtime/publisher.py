@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from realtime.badge import Badge
 from realtime.errors import LiveswapError, ModelError, SourceError
-from realtime.frame import Face, Frame
+from realtime.frame import Frame
 from realtime.guard import Guard, Publication, State
 from realtime.report import Durations, StageTimes
 from realtime.swap import Miss
@@ -52,10 +52,6 @@ class Publisher:
         """Frames that were not swapped, by the reason; those that failed are counted in `failed`."""
         self.state = "opening"
         """What was published last."""
-        self.faces: tuple[Face, ...] = ()
-        """The faces in the last frame."""
-        self.chosen: tuple[int, ...] = ()
-        """Which of them were swapped, by track_id."""
         self.frames = self.raw = self.failed = self.late = 0
         """Frames that came in, went out raw, could not be swapped because of an error, were too old to be shown."""
 
@@ -71,7 +67,6 @@ class Publisher:
         else:
             if not result.swapped:
                 self.misses[result.miss or "no reason given"] += 1
-            self.faces, self.chosen = result.faces, result.chosen
             publication = self._guard.publish(result, now_s)
         self.times.add("guard", (time.monotonic() - began_s) * 1e3)
         self._last, self._last_s = frame, time.monotonic()

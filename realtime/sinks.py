@@ -79,5 +79,15 @@ def check_sink(spec: str, source: SourceInfo | None = None) -> None:
         check_path(Path(spec), source)
 
 
+def is_watched(spec: str) -> bool:
+    """Whether somebody watches this sink while the run goes on: a window, a virtual camera, a stream."""
+    return spec == "preview" or _is_camera(spec) or "://" in spec
+
+
+def is_file(spec: str) -> bool:
+    """Whether this sink leaves a file behind."""
+    return spec != "null" and not is_watched(spec)
+
+
 def _is_camera(spec: str) -> bool:
     return spec == "camera" or spec.startswith("camera:")

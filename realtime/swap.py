@@ -25,6 +25,7 @@ from realtime.frame import Crop, Face, Frame, ImageU8, MaskF32
 from realtime.infer import DEFAULT_MORPH, Engine, EngineOutput
 from realtime.landmarks import OVAL, face_hull
 from realtime.lock import Choice, FaceLock, NoChoice, Policy
+from realtime.people import middle
 from realtime.standin import Box, hide
 
 HIDDEN_S, BYSTANDER_S, GONE_S = 2.0, 1.0, 0.5
@@ -362,8 +363,8 @@ class _Painting(NamedTuple):
 
 def _over(face: Face, box: Box) -> bool:
     """Whether the middle of a face lies in a box."""
-    left, top, right, bottom = face.box
-    return box[0] <= (left + right) / 2 <= box[2] and box[1] <= (top + bottom) / 2 <= box[3]
+    x, y = middle(face)
+    return box[0] <= x <= box[2] and box[1] <= y <= box[3]
 
 
 def _fitting(geometry: CropGeometry | None, engine: Engine) -> CropGeometry:

@@ -27,7 +27,7 @@ from realtime.source import SourceInfo
 from realtime.standin import slate
 
 if TYPE_CHECKING:
-    import pyvirtualcam  # type: ignore[import-untyped]
+    import pyvirtualcam
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -87,9 +87,9 @@ class Display:
 
 
 @contextmanager
-def private_display(width: int = 1600, height: int = 1000) -> Iterator[Display]:
-    """Start an X server of its own on a free number, and stop it. Skips the test where the programs are missing."""
-    missing = [name for name in NEEDED if shutil.which(name) is None]
+def private_display(width: int = 1600, height: int = 1000, needed: Sequence[str] = NEEDED) -> Iterator[Display]:
+    """An X server of its own on a free number. Skips the test where a `needed` program is missing."""
+    missing = [name for name in needed if shutil.which(name) is None]
     if missing:
         pytest.skip(f"{', '.join(missing)} not installed: apt-get install xvfb xdotool imagemagick")
     read_end, write_end = os.pipe()

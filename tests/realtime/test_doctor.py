@@ -17,7 +17,7 @@ from realtime.devices import CameraDevice, MicrophoneDevice
 from realtime.doctor import Check, Finding, Report, Trial, examine
 from realtime.errors import ModelError, SinkError
 from realtime.standin import slate
-from tests.x_display import x_display
+from tests.xvfb import private_display
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,8 +67,8 @@ def test_with_a_display_the_window_opens_and_the_screen_is_seen() -> None:
         "tests = [each for each in doctor.TRIALS if each.name in ('screen', 'sink preview')]\n"
         "print(json.dumps(doctor.examine(tests=tests).to_dict()))\n"
     )
-    with x_display(800, 600) as display:
-        environment = {**os.environ, "DISPLAY": display}
+    with private_display(800, 600, needed=("Xvfb",)) as display:
+        environment = {**os.environ, "DISPLAY": display.name}
         environment.pop("WAYLAND_DISPLAY", None)
         answer = subprocess.run(
             [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120

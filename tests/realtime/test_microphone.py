@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from realtime.devices import list_microphones
 from realtime.errors import SourceError
-from realtime.microphone import JUMP_S, SETTLE_S, ArrivalTimes, Microphone, list_microphones
+from realtime.microphone import JUMP_S, SETTLE_S, ArrivalTimes, Microphone
 from realtime.sound import SoundBlock
 
 TONE = "sine=frequency=440:sample_rate=48000,arealtime"
@@ -105,7 +106,7 @@ def test_a_microphone_that_is_not_there_is_one_sentence_with_what_is_or_what_to_
     text = str(error.value)
     assert "pulse: " in text
     assert "alsa: " in text
-    assert all(name in text for name in list_microphones()) if list_microphones() else "arecord -l" in text
+    assert all(each.name in text for each in list_microphones()) if list_microphones() else "arecord -l" in text
     assert "\n" not in text
 
 

@@ -18,7 +18,7 @@ from realtime.errors import SourceError, UsageError
 from realtime.frame import ImageU8
 from realtime.screen_region import Region, ScreenRegion, parse_region
 from tests.fake_capture import FakeClock
-from tests.x_display import x_display
+from tests.xvfb import private_display
 
 WIDTH, HEIGHT = 320, 240
 
@@ -38,9 +38,9 @@ def drawn() -> Iterator[tuple[str, ImageU8]]:
     """A display, and what is drawn on the whole of it: (240, 320, 3) BGR in blocks of random colours."""
     blocks = np.random.default_rng(3).integers(0, 256, (24, 32, 3), np.uint8)
     picture = np.kron(blocks, np.ones((10, 10, 1), np.uint8))
-    with x_display(WIDTH, HEIGHT) as name:
-        paint(name, picture)
-        yield name, picture
+    with private_display(WIDTH, HEIGHT, needed=("Xvfb",)) as display:
+        paint(display.name, picture)
+        yield display.name, picture
 
 
 @pytest.fixture
@@ -129,8 +129,8 @@ def test_without_a_display_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_display_that_goes_away_ends_with_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with x_display(64, 64) as name:
-        monkeypatch.setenv("DISPLAY", name)
+    with private_display(64, 64, needed=("Xvfb",)) as display:
+        monkeypatch.setenv("DISPLAY", display.name)
         source = ScreenRegion(fps=100)
         frames = iter(source)
         next(frames)
