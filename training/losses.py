@@ -1,4 +1,10 @@
-"""How wrong a painting is. Painted and wanted pictures in, one number out. Always float32."""
+"""How wrong a painting is. Painted and wanted pictures in, one number out. Always float32.
+
+Note [One mean]
+    Every loss is a mean over the faces of a batch of numbers that each face has by itself. So a batch may be cut into
+    equal parts, for several processes or one after the other, and the mean of the parts' losses is the loss of the
+    whole. What needs the whole batch, the clouds of codes, is summed over the processes, see training.distributed.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +106,8 @@ def _trim(weights: Tensor, border: int) -> Tensor:
 
 
 def _weighted(x: Tensor, weights: Tensor) -> Tensor:
-    return (x * weights).sum() / (weights.sum() * x.shape[1] + 1e-6)
+    """Mean over faces of each one's weighted mean, see Note [One mean]."""
+    return ((x * weights).sum((1, 2, 3)) / (weights.sum((1, 2, 3)) * x.shape[1] + 1e-6)).mean()
 
 
 def face_core(mask: Tensor) -> Tensor:

@@ -204,6 +204,17 @@ def test_the_weights_do_not_change_what_a_uniform_error_costs() -> None:
             assert loss_of(stripes, target, masks, config) == pytest.approx(0.25, rel=1e-4)
 
 
+def test_the_loss_of_a_batch_is_the_mean_of_the_losses_of_its_faces() -> None:
+    face, target = picture(0), picture(1)
+    masks, details = blob(), torch.zeros(2, 1, SIDE, SIDE)
+    masks[1] = blob(14, 26)[1]  # a small face counts as much as a large one
+    details[0, :, 14:18, 14:18] = 1
+    both = loss_of(face, target, masks, LossConfig(), details)
+    each = [loss_of(*(x[n : n + 1] for x in (face, target, masks)), LossConfig(), details[n : n + 1]) for n in (0, 1)]
+    assert abs(each[0] - each[1]) > 0.05
+    assert both == pytest.approx(sum(each) / 2, abs=ROUNDING)
+
+
 def test_both_masks_are_learned() -> None:
     face, wanted = picture(0), blob()
     config = only("mask")
