@@ -32,7 +32,7 @@ from realtime.files import explain, write_atomically
 from training import checkpoint
 from training.checkpoint import Progress, RunRecord
 from training.evaluate import look, open_held_out
-from training.model import FaceAutoencoder
+from training.model import SwapModel
 
 OPSET = 17
 INPUT = "in_face:0"
@@ -61,17 +61,15 @@ class ExportReport:
 
 
 class SwapGraph(nn.Module):
-    """The live half of the autoencoder in the layout of a .dfm: NHWC in, the three NHWC outputs out."""
+    """The live half of a model in the layout of a .dfm: NHWC in, the three NHWC outputs out."""
 
-    def __init__(self, model: FaceAutoencoder) -> None:
+    def __init__(self, model: SwapModel) -> None:
         super().__init__()
-        self.encoder, self.mask_head = model.encoder, model.mask_head
-        self.decoder = model.decoders["identity"]
+        self.model = model
 
     def forward(self, faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        maps, code = self.encoder(faces.permute(0, 3, 1, 2))
-        painted = self.decoder(code)
-        outputs = (self.mask_head(maps), painted.face, painted.mask)
+        painted, performer_mask = self.model(faces.permute(0, 3, 1, 2), "identity")
+        outputs = (performer_mask, painted.face, painted.mask)
         mask, face, face_mask = (x.permute(0, 2, 3, 1) for x in outputs)
         return mask, face, face_mask
 
@@ -158,7 +156,7 @@ def describe(
     }
 
 
-def model_outputs(model: FaceAutoencoder, faces: np.ndarray[Any, np.dtype[np.float32]]) -> list[np.ndarray[Any, Any]]:
+def model_outputs(model: SwapModel, faces: np.ndarray[Any, np.dtype[np.float32]]) -> list[np.ndarray[Any, Any]]:
     """What PyTorch in float32 paints for NHWC `faces`, one array per output of the .dfm."""
     graph = SwapGraph(model).eval()
     with torch.no_grad():
@@ -166,7 +164,7 @@ def model_outputs(model: FaceAutoencoder, faces: np.ndarray[Any, np.dtype[np.flo
     return [torch.cat(column).numpy() for column in zip(*parts, strict=True)]
 
 
-def to_onnx(model: FaceAutoencoder, card: Mapping[str, Any], *, half_weights: bool = True) -> bytes:
+def to_onnx(model: SwapModel, card: Mapping[str, Any], *, half_weights: bool = True) -> bytes:
     """The .dfm as bytes."""
     size = model.config.resolution
     with TemporaryDirectory() as folder, warnings.catch_warnings():

@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from realtime.errors import TrainingError, UsageError
 from realtime.files import explain, write_atomically
 from training.config import TrainConfig
-from training.model import FaceAutoencoder, Side
+from training.model import Side, SwapModel
+from training.models import build_model
 
 SCHEMA = 1
 LATEST, BEST, RUN = "latest.safetensors", "best.safetensors", "run.json"
@@ -157,13 +158,13 @@ def save_best(run: Path, ema: nn.Module, progress: Progress) -> None:
     _write_tensors(run / BEST, {f"ema/{k}": v for k, v in ema.state_dict().items()}, progress)
 
 
-def load_best(run: Path) -> tuple[FaceAutoencoder, RunRecord, Progress]:
+def load_best(run: Path) -> tuple[SwapModel, RunRecord, Progress]:
     """The best model of a run, in evaluation mode on the CPU. Raises TrainingError."""
     record = read_run(run)
     if not (run / BEST).is_file():
         raise TrainingError(f"{run} holds no finished checkpoint yet; let 'liveswap train' run for a few minutes")
     tensors, progress = _read_tensors(run / BEST)
-    model = FaceAutoencoder(record.config.model)
+    model = build_model(record.config.model)
     try:
         model.load_state_dict(_below("ema/", tensors))
     except RuntimeError as error:

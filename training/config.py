@@ -31,13 +31,25 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     crop: Literal["full", "whole"] = "full"
     """What the model sees of a face: brows to chin, or all of it with room around."""
+    style: Literal["liveswap", "deepfacelab", "faceswap"] = "liveswap"
+    """Whose augmentation and losses: ours, or a peer's as its own trainer has them, to be compared with."""
     batch: int = 16
-    """Faces of each person in one step."""
+    """Faces of each person in one step, over all processes."""
+    accumulate: int = 1
+    """Parts that the batch of a process is computed in, one after the other, to need less memory."""
+    balance: float = 0.0
+    """Share of each batch that is drawn evenly over head poses instead of evenly over faces."""
+    half_until: float = 0.0
+    """Share of the run, from its start, that is trained at half the resolution."""
     learning_rate: float = 1e-3
     warmup: int = 200
     """Steps until the full rate."""
     decay_from: float = 0.5
     """Share of the run after which the rate falls along a cosine."""
+    optimizer: Literal["adamw", "adam", "adabelief", "schedule-free"] = "adamw"
+    """How gradients become steps, see training.optimizers."""
+    lr_dropout: float = 1.0
+    """Share of the weights that each step changes; below 1 only with adabelief, DeepFaceLab's `lr_dropout`."""
     weight_decay: float = 1e-3
     clip: float = 1.0
     """Largest norm of the gradient."""
@@ -45,10 +57,20 @@ class TrainConfig:
     """Decay of the averaged weights, the ones that are evaluated and exported."""
     warp_until: float = 0.8
     """Share of the run over which the warp fades to nothing."""
+    gan: float = 0.0
+    """Weight of the discriminator at the end of the run; 0: none."""
+    gan_from: float = 0.7
+    """Share of the run after which the discriminator counts."""
     held_out: float = 0.1
     """Share of each source, at its end, that is never trained on."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bfloat16 autocast where the processor has the instructions for it."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile; auto: on a GPU. Where it cannot compile, the run goes on without."""
+    checkpoint_activations: bool = False
+    """Compute the decoders' activations again instead of keeping them: less memory, a third more time."""
+    until_plateau: bool = False
+    """Stop when the held-out score hardly rises any more, see training.plateau."""
     minutes: float | None = None
     """Wall-clock budget; counts over interruptions."""
     iterations: int | None = None
@@ -67,16 +89,27 @@ class TrainConfig:
             if value is not None and not value > 0:
                 raise UsageError(f"{name} has to be above 0, got {value}")
         # Beyond these the libraries below crash instead of complaining.
-        for name, most in (("batch", 4096), ("threads", 256), ("iterations", 10**9)):
+        for name, most in (("batch", 4096), ("accumulate", 4096), ("threads", 256), ("iterations", 10**9)):
             value = getattr(self, name)
             if value is not None and not 1 <= value <= most:
                 raise UsageError(f"{name} lies between 1 and {most}, got {value}")
-        for name, largest in (("decay_from", 1), ("warp_until", 1), ("ema", 1), ("held_out", 0.5)):
+        for name, largest in (
+            ("decay_from", 1),
+            ("warp_until", 1),
+            ("ema", 1),
+            ("held_out", 0.5),
+            ("balance", 1),
+            ("half_until", 1),
+            ("gan_from", 1),
+            ("lr_dropout", 1),
+        ):
             if not 0 <= getattr(self, name) <= largest:
                 raise UsageError(f"{name} lies between 0 and {largest}, got {getattr(self, name)}")
-        for name in ("warmup", "weight_decay", "seed"):
+        for name in ("warmup", "weight_decay", "seed", "gan"):
             if not 0 <= getattr(self, name) < 1 << 63:
                 raise UsageError(f"{name} lies between 0 and {(1 << 63) - 1}, got {getattr(self, name)}")
+        if self.batch % self.accumulate:
+            raise UsageError(f"accumulate has to divide the batch of {self.batch}, got {self.accumulate}")
         if self.crop not in ("full", "whole") or self.precision not in ("auto", "fp32", "bf16"):
             raise UsageError(
                 f"crop is full or whole and precision auto, fp32 or bf16, got {self.crop}, {self.precision}"

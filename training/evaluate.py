@@ -22,7 +22,7 @@ from training.augment import Pair, straight_crops
 from training.batches import stack_faces
 from training.faceset import Faceset
 from training.losses import WINDOW_TAPS, dssim_map, face_core
-from training.model import FaceAutoencoder, Side
+from training.model import Side, SwapModel
 
 FACES = 32
 """Looked at per person: spread evenly over the held-out time."""
@@ -58,14 +58,14 @@ class Evaluation:
         return asdict(self)
 
 
-def _reconstruct(model: FaceAutoencoder, crops: Tensor, side: Side) -> tuple[Tensor, Tensor, Tensor]:
+def _reconstruct(model: SwapModel, crops: Tensor, side: Side) -> tuple[Tensor, Tensor, Tensor]:
     device = next(model.parameters()).device
     with torch.no_grad():
         painted, mask = model(crops.to(device), side)
     return painted.face.float().cpu(), painted.mask.float().cpu(), mask.float().cpu()
 
 
-def look(model: FaceAutoencoder, held_out: Mapping[Side, HeldOut]) -> dict[str, float]:
+def look(model: SwapModel, held_out: Mapping[Side, HeldOut]) -> dict[str, float]:
     """Figures of one look: each person painted by their own decoder, compared inside the face."""
     figures: dict[str, float] = {}
     border = WINDOW_TAPS // 2
@@ -84,7 +84,7 @@ def look(model: FaceAutoencoder, held_out: Mapping[Side, HeldOut]) -> dict[str, 
     return figures
 
 
-def draw_sheet(model: FaceAutoencoder, held_out: Mapping[Side, HeldOut]) -> bytes:
+def draw_sheet(model: SwapModel, held_out: Mapping[Side, HeldOut]) -> bytes:
     """PNG bytes: per row a performer, the swap, the performer repainted; an identity face and that repainted."""
     crops = {side: faces.crops.inputs for side, faces in held_out.items()}
     rows = min(SHEET_ROWS, *(len(c) for c in crops.values()))

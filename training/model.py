@@ -35,6 +35,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Family = Literal["liveswap", "liae", "df-ud", "faceswap-original", "faceswap-lightweight"]
+"""How a model is built; all but the first two are peers' networks, to be compared with, see training.peer_models."""
 Side = Literal["identity", "performer"]
 SIDES: tuple[Side, ...] = get_args(Side)
 SLOPE = 0.1
@@ -44,6 +46,7 @@ SLOPE = 0.1
 class ModelConfig:
     """Sizes of the networks. The bottleneck is `resolution / 2 ** len(encoder)` pixels wide."""
 
+    family: Family = "liveswap"
     resolution: int = 128
     """Side of the input and the output in pixels."""
     encoder: tuple[int, ...] = (24, 64, 128, 256)
@@ -58,6 +61,8 @@ class ModelConfig:
     """Residual blocks at each decoder size."""
     mask_width: int = 16
     """Channels of the head that finds the performer's face."""
+    people: int = 1
+    """Performers that the performer's decoder tells apart; the encoder must not, see Note [Many performers]."""
 
     def __post_init__(self) -> None:
         if len(self.encoder) != len(self.decoder):
@@ -127,6 +132,24 @@ def grey_world(x: Tensor) -> Tensor:
     quarter = x.shape[-1] // 4
     middle = x[:, :, quarter : 3 * quarter, quarter : 3 * quarter].mean(dim=(2, 3), keepdim=True)
     return x * (0.45 / middle.clamp_min(0.05))
+
+
+class SwapModel(nn.Module):
+    """What every family of models promises: `paint` for training, calling it for looking and exporting."""
+
+    config: ModelConfig
+
+    def paint(self, faces: Tensor, side: Side) -> tuple[Painted, Tensor, Tensor | None]:
+        """Faces (N, 3, R, R) -> the painting by `side`'s decoder, the faces' masks (N, 1, R, R), their codes (N, C).
+
+        The masks show where the face *given* is, whoever paints. Codes are None where a family does not align them.
+        """
+        raise NotImplementedError
+
+    def forward(self, faces: Tensor, side: Side) -> tuple[Painted, Tensor]:
+        """Faces (N, 3, R, R) -> the painting by `side`'s decoder, and the mask (N, 1, R, R) of the faces given."""
+        painted, mask, _ = self.paint(faces, side)
+        return painted, mask
 
 
 class Encoder(nn.Module):
@@ -249,8 +272,8 @@ class CodeStatistics(nn.Module):
         return ((self.updates.min() - first) / (last - first)).clamp(0, 1)
 
 
-class FaceAutoencoder(nn.Module):
-    """The whole model: `encode`, then `paint` as one of the two people."""
+class FaceAutoencoder(SwapModel):
+    """Our own family: `encode`, then `paint` as one of the two people."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -260,38 +283,7 @@ class FaceAutoencoder(nn.Module):
         self.mask_head = MaskHead(config)
         self.statistics = CodeStatistics(config.code)
 
-    def paint(self, faces: Tensor, side: Side) -> tuple[Painted, Tensor, Tensor]:
-        """Faces (N, 3, R, R) -> the painting by `side`'s decoder, the faces' masks (N, 1, R, R), their codes (N, C)."""
+    def paint(self, faces: Tensor, side: Side) -> tuple[Painted, Tensor, Tensor | None]:
         maps, code = self.encoder.encode(faces)
         painted: Painted = self.decoders[side](self.encoder.unfold(code))
         return painted, self.mask_head(maps), code
-
-    def forward(self, faces: Tensor, side: Side) -> tuple[Painted, Tensor]:
-        """Faces (N, 3, R, R) -> the painting by `side`'s decoder, and the mask (N, 1, R, R) of the faces given."""
-        painted, mask, _ = self.paint(faces, side)
-        return painted, mask
-
-
-def count_parameters(module: nn.Module) -> int:
-    """Number of trained values."""
-    return sum(p.numel() for p in module.parameters())
-
-
-def count_macs(config: ModelConfig) -> int:
-    """Multiply-accumulates of one swap (encoder, one decoder, mask head) at batch 1, measured on the real modules."""
-    total = 0
-
-    def tally(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
-        if isinstance(module, nn.Conv2d):
-            total += output[0].numel() * module.weight[0].numel()
-        elif isinstance(module, nn.Linear):
-            total += module.weight.numel()
-
-    model = FaceAutoencoder(config)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            module.register_forward_hook(tally)
-    with torch.no_grad():
-        model(torch.zeros(1, 3, config.resolution, config.resolution), "identity")
-    return total

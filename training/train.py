@@ -25,14 +25,16 @@ from torch import Tensor
 
 from realtime.errors import TrainingError, UsageError
 from training import checkpoint
-from training.augment import augment
+from training.augment import Pair, augment
 from training.batches import FaceStack, stack_faces
 from training.checkpoint import Progress, RunRecord
 from training.config import DEFAULT_MINUTES, TrainConfig
 from training.evaluate import HeldOut, draw_sheet, look
 from training.faceset import Faceset
-from training.losses import alignment_loss, side_loss
-from training.model import SIDES, FaceAutoencoder, Side, count_parameters
+from training.model import SIDES, Side, SwapModel
+from training.models import build_model, count_parameters
+from training.objective import Objective
+from training.schedule import average_decay, budget_used, learning_rate, occluded_share, warp_strength
 
 _log = logging.getLogger(__name__)
 
@@ -87,36 +89,6 @@ def wants_bf16(config: TrainConfig, device: torch.device) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def budget_used(config: TrainConfig, progress: Progress) -> float:
-    """0 at the start of the run, 1 at its end."""
-    shares = [0.0]
-    if config.iterations is not None:
-        shares.append(progress.iteration / config.iterations)
-    if config.minutes is not None:
-        shares.append(progress.elapsed_s / (60 * config.minutes))
-    return min(1.0, max(shares))
-
-
-def learning_rate(config: TrainConfig, iteration: int, used: float) -> float:
-    """Linear warm-up, a plateau, a cosine down to 2 %."""
-    warm = min(1.0, (iteration + 1) / config.warmup) if config.warmup else 1.0
-    late = max(0.0, used - config.decay_from) / max(1 - config.decay_from, 1e-9)
-    return config.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * late)))
-
-
-def warp_strength(config: TrainConfig, used: float) -> float:
-    """1 at the start, 0 from `warp_until` on."""
-    if config.warp_until == 0:
-        return 0.0
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, used / config.warp_until)))
-
-
-def occluded_share(config: TrainConfig, used: float) -> float:
-    """0 at the start, all of `augment.occluded` from `augment.occlude_by` on."""
-    by = config.augment.occlude_by
-    return config.augment.occluded * (min(1.0, used / by) if by else 1.0)
-
-
 def train(
     identity: Path,
     performer: Path,
@@ -143,15 +115,13 @@ def train(
     torch.manual_seed(config.seed)
     device = pick_device()
     bf16 = wants_bf16(config, device)
-    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+    ours = config.style == "liveswap"
+    layout = torch.channels_last if ours else torch.contiguous_format
 
-    model = FaceAutoencoder(config.model).to(device)
-    ema = FaceAutoencoder(config.model).to(device).requires_grad_(False)
-    for each in (model, ema):  # the convolutions keep this layout from one to the next
-        for parameter in each.parameters():
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=layout)
+    model = _placed(build_model(config.model), device, layout)
+    ema = _placed(build_model(config.model), device, layout).requires_grad_(False)
     ema.load_state_dict(model.state_dict())
+    objective = Objective(model, config, bf16=bf16)
     weights: list[Tensor] = list(model.parameters())
     averages: list[Tensor] = list(ema.parameters())
     optimizer = torch.optim.AdamW(
@@ -180,25 +150,21 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, progress.iteration, used)
 
-            loss, pull = torch.zeros((), device=device), torch.zeros((), device=device)
+            pairs: dict[Side, Pair] = {}
             for side in SIDES:
                 faces = stacks[side].batch(config.batch, generator).to(device, non_blocking=True)
-                strength = warp_strength(config, used)
                 pair = augment(
                     faces,
                     config.model.resolution,
                     stacks[side].margin,
                     config.augment,
-                    strength,
+                    warp_strength(config, used),
                     generator,
                     occluded_share(config, used),
                 )
-                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                    painted, input_mask, code = model.paint(pair.inputs.to(memory_format=layout), side)
-                loss = loss + side_loss(painted, input_mask, pair, config.loss)
-                pull = pull + config.loss.align * alignment_loss(code, side, model.statistics)
-                model.statistics.update(code.detach().float(), side)
-            (loss + pull).backward()  # type: ignore[no-untyped-call]
+                pairs[side] = pair._replace(inputs=pair.inputs.contiguous(memory_format=layout))
+            losses = objective(pairs)
+            losses.total.backward()
             norm = torch.nn.utils.clip_grad_norm_(weights, config.clip)
             # A step with a bad gradient would be in the weights for good; the check is one number, on the CPU free.
             if not math.isfinite(norm.item()):
@@ -209,10 +175,8 @@ def train(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             progress.iteration += 1
-            # Young averages follow quickly, old ones slowly, so that a short run is not averaged with its start.
-            decay = min(config.ema, progress.iteration / (progress.iteration + 20))
             with torch.no_grad():
-                torch._foreach_lerp_(averages, weights, 1 - decay)
+                torch._foreach_lerp_(averages, weights, 1 - average_decay(config, progress.iteration))
             progress.elapsed_s = done_s + time.monotonic() - began_s
 
             ended = budget_used(config, progress) >= 1
@@ -222,7 +186,7 @@ def train(
                 checkpoint.save_latest(run, model, ema, optimizer, generator, progress)
                 saved = progress.iteration
             if on_progress is not None:
-                on_progress(_describe(config, progress, first, began_s, loss.item(), latest_look))
+                on_progress(_describe(config, progress, first, began_s, losses.total.item(), latest_look))
 
     if saved != progress.iteration:  # the signal came after the last chance to save
         checkpoint.save_latest(run, model, ema, optimizer, generator, progress)
@@ -242,6 +206,15 @@ def train(
         precision="bf16" if bf16 else "fp32",
         stopped_early=budget_used(config, progress) < 1,
     )
+
+
+def _placed(model: SwapModel, device: torch.device, layout: torch.memory_format) -> SwapModel:
+    """`model` on its device, in the layout that its convolutions keep from one to the next."""
+    model.to(device)
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+    return model
 
 
 def _settle(
@@ -276,7 +249,7 @@ def _settle(
     return config
 
 
-def _evaluate(run: Path, ema: FaceAutoencoder, held_out: dict[Side, HeldOut], progress: Progress) -> float:
+def _evaluate(run: Path, ema: SwapModel, held_out: dict[Side, HeldOut], progress: Progress) -> float:
     """Look at the held-out faces, keep the best, leave a picture. Returns the score."""
     scores = look(ema, held_out)
     entry = {"iteration": float(progress.iteration), "elapsed_s": round(progress.elapsed_s, 2), **scores}

@@ -80,7 +80,7 @@ def test_the_crop_decides_what_the_model_sees() -> None:
         ("[model]\nencoders = [1]", "unknown setting 'encoders'"),
         ("[augment]\nwrap = 0.1", "unknown setting 'wrap'"),
         ("[loss]\ndssim = 1", "unknown setting 'dssim'"),
-        ("[optimizer]\nname = 'adam'", "unknown setting 'optimizer'"),
+        ("[sampler]\nname = 'even'", "unknown setting 'sampler'"),
         ("batch = 'many'", "batch has to be a whole number, got 'many'"),
         ("batch = 2.5", "batch has to be a whole number, got 2.5"),
         ("batch = true", "batch has to be a whole number, got True"),

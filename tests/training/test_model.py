@@ -18,9 +18,8 @@ from training.model import (
     ModelConfig,
     Residual,
     Up,
-    count_macs,
-    count_parameters,
 )
+from training.models import count_macs, count_parameters
 
 LIGHT_MACS = 0.65e9
 """Budget of one swap with light-128: real time on two processor cores."""

@@ -30,15 +30,8 @@ from training.checkpoint import BEST, LATEST, RUN, Progress, load_best, load_lat
 from training.evaluate import look, open_held_out
 from training.losses import side_loss
 from training.model import CodeStatistics, FaceAutoencoder
-from training.train import (
-    TrainProgress,
-    budget_used,
-    learning_rate,
-    occluded_share,
-    train,
-    wants_bf16,
-    warp_strength,
-)
+from training.schedule import budget_used, learning_rate, occluded_share, warp_strength
+from training.train import TrainProgress, train, wants_bf16
 
 STEPS = 5
 LOOKS = (2, 4, 5)
@@ -366,7 +359,7 @@ def test_a_loss_that_is_not_finite_is_one_sentence_and_the_last_good_checkpoint_
 ) -> None:
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("training.train.side_loss", Poison(after=2 * 4))
+        patch.setattr("training.objective.side_loss", Poison(after=2 * 4))
         with pytest.raises(TrainingError, match="stopped being finite at step 4; resume with") as error:
             train_tiny(people, run)
     assert_is_a_sentence(error.value)
