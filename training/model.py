@@ -22,6 +22,16 @@ Note [Performer mask]
     decoder and can follow a finger. It still has to tell a hand from a cheek of the same colour, by form alone, which
     takes some layers at every scale but the finest. The mask of the *painted* face is the decoder's fourth channel.
 
+Note [Many performers]
+    A model for many performers has one decoder for all of them, and that decoder is told who it paints: a vector
+    for each person is added to the code. So the code itself need not say who somebody is, and the encoder learns to
+    leave it out - also of people whom it has never seen. The identity's decoder gets the bare code, as it does live.
+
+Note [Growing]
+    A model that grows starts at half its resolution: the decoder stops before its finest level, where a 1x1 convolution
+    makes a picture of what is there, and so does the mask head. `grow` puts that convolution's weights into the finest
+    level, so that the first full picture is the half one, enlarged. Until then full pictures are halved on the way in.
+
 Everything is NCHW, BGR, [0, 1].
 """
 
@@ -61,6 +71,8 @@ class ModelConfig:
     """Residual blocks at each decoder size."""
     mask_width: int = 16
     """Channels of the head that finds the performer's face."""
+    grows: bool = False
+    """Can be trained at half the resolution first, see Note [Growing]."""
     people: int = 1
     """Performers that the performer's decoder tells apart; the encoder must not, see Note [Many performers]."""
 
@@ -73,6 +85,10 @@ class ModelConfig:
             raise ValueError(f"resolution is 32 to 1024, got {self.resolution}")
         if self.resolution % 2 ** len(self.encoder):
             raise ValueError(f"resolution {self.resolution} is not a multiple of {2 ** len(self.encoder)}")
+        if not 1 <= self.people <= 1 << 16:
+            raise ValueError(f"people lies between 1 and {1 << 16}, got {self.people}")
+        if (self.grows or self.people > 1) and self.family != "liveswap":
+            raise ValueError(f"models of the family {self.family} neither grow nor tell people apart")
         if min(*self.encoder, *self.decoder, self.code, self.code_channels, self.mask_width) < 1 or self.residuals < 0:
             raise ValueError("every width must be at least 1")
 
@@ -123,6 +139,14 @@ class Up(nn.Module):
         with torch.no_grad():
             self.conv.weight.copy_(self.conv.weight[::4].repeat_interleave(4, dim=0))
 
+    def take_over(self, flat: nn.Conv2d) -> None:
+        """Paint what the 1x1 convolution `flat` paints, enlarged."""
+        with torch.no_grad():
+            self.conv.weight.zero_()
+            self.conv.weight[:, :, 1, 1] = flat.weight[:, :, 0, 0].repeat_interleave(4, dim=0)
+            if self.conv.bias is not None and flat.bias is not None:
+                self.conv.bias.copy_(flat.bias.repeat_interleave(4))
+
     def forward(self, x: Tensor) -> Tensor:
         return F.pixel_shuffle(self.conv(x), 2)
 
@@ -139,10 +163,11 @@ class SwapModel(nn.Module):
 
     config: ModelConfig
 
-    def paint(self, faces: Tensor, side: Side) -> tuple[Painted, Tensor, Tensor | None]:
+    def paint(self, faces: Tensor, side: Side, people: Tensor | None = None) -> tuple[Painted, Tensor, Tensor | None]:
         """Faces (N, 3, R, R) -> the painting by `side`'s decoder, the faces' masks (N, 1, R, R), their codes (N, C).
 
         The masks show where the face *given* is, whoever paints. Codes are None where a family does not align them.
+        `people` (N,) says which performer each face shows, where the model tells them apart.
         """
         raise NotImplementedError
 
@@ -194,15 +219,26 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         widths = config.decoder
+        self.half_exit = _conv(widths[-1], 4, 1) if config.grows else None
         self.entry = _conv(config.code_channels, widths[0])
         self.blocks = nn.ModuleList(nn.Sequential(*(Residual(w) for _ in range(config.residuals))) for w in widths)
         self.ups = nn.ModuleList(Up(a, b) for a, b in zip(widths, (*widths[1:], 4), strict=True))
         with torch.no_grad():
             self.ups[-1].conv.weight.mul_(0.1)  # type: ignore[union-attr, operator]  # start near grey
 
-    def forward(self, x: Tensor) -> Painted:
+    def grow(self) -> None:
+        """Let the finest level paint what `half_exit` painted, see Note [Growing]."""
+        assert self.half_exit is not None
+        last = self.ups[-1]
+        assert isinstance(last, Up)
+        last.take_over(self.half_exit)
+
+    def forward(self, x: Tensor, small: bool = False) -> Painted:
         x = _act(self.entry(x))
         for block, up in zip(self.blocks, self.ups, strict=True):
+            if small and up is self.ups[-1] and self.half_exit is not None:
+                x = self.half_exit(x)
+                break
             x = up(block(x))
             if up is not self.ups[-1]:
                 x = _act(x)
@@ -220,14 +256,21 @@ class MaskHead(nn.Module):
         self.merges = nn.ModuleList(_conv(width, width) for _ in coarser)
         self.blocks = nn.ModuleList(Residual(width) for _ in coarser)
         self.exit = Up(width, 1)
+        self.half_exit = _conv(width, 1, 1) if config.grows else None
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+    def grow(self) -> None:
+        """As the decoders do, see Note [Growing]."""
+        assert self.half_exit is not None
+        self.exit.take_over(self.half_exit)
+
+    def forward(self, maps: Sequence[Tensor], small: bool = False) -> Tensor:
         x = self.inputs[-1](maps[-1])
         for level in range(len(maps) - 1, 0, -1):
             x = self.blocks[level - 1](_act(x))
             x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
             x = self.merges[level - 1](_act(x + self.inputs[level - 1](maps[level - 1])))
-        return torch.sigmoid(self.exit(_act(x)).float())
+        leave = self.half_exit if small and self.half_exit is not None else self.exit
+        return torch.sigmoid(leave(_act(x)).float())
 
 
 class CodeStatistics(nn.Module):
@@ -275,6 +318,9 @@ class CodeStatistics(nn.Module):
 class FaceAutoencoder(SwapModel):
     """Our own family: `encode`, then `paint` as one of the two people."""
 
+    grown: Tensor
+    """() 1 as soon as it paints at its full resolution; only where it grows."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
@@ -282,8 +328,37 @@ class FaceAutoencoder(SwapModel):
         self.decoders = nn.ModuleDict({"identity": Decoder(config), "performer": Decoder(config)})
         self.mask_head = MaskHead(config)
         self.statistics = CodeStatistics(config.code)
+        self.people = nn.Embedding(config.people, config.code) if config.people > 1 else None
+        if config.grows:
+            self.register_buffer("grown", torch.zeros(()))
 
-    def paint(self, faces: Tensor, side: Side) -> tuple[Painted, Tensor, Tensor | None]:
-        maps, code = self.encoder.encode(faces)
-        painted: Painted = self.decoders[side](self.encoder.unfold(code))
-        return painted, self.mask_head(maps), code
+    @property
+    def small(self) -> bool:
+        """Whether it still paints at half its resolution."""
+        return self.config.grows and not bool(self.grown)
+
+    def grow(self) -> None:
+        """Paint at the full resolution from now on, see Note [Growing]."""
+        for decoder in self.decoders.values():
+            assert isinstance(decoder, Decoder)
+            decoder.grow()
+        self.mask_head.grow()
+        self.grown.fill_(1)
+
+    def paint(self, faces: Tensor, side: Side, people: Tensor | None = None) -> tuple[Painted, Tensor, Tensor | None]:
+        small, full = self.small, faces.shape[-1] == self.config.resolution
+        # The first convolution wants its own size; enlarging a half picture costs nothing beside the levels left out.
+        maps, code = self.encoder.encode(faces if full else F.interpolate(faces, scale_factor=2.0))
+        told = code
+        if self.people is not None and side == "performer" and people is not None:
+            told = code + self.people(people)
+        painted: Painted = self.decoders[side](self.encoder.unfold(told), small)
+        mask = self.mask_head(maps, small)
+        if small and full:
+            face, own, mask = (_enlarged(x) for x in (painted.face, painted.mask, mask))
+            painted = Painted(face, own)
+        return painted, mask, code
+
+
+def _enlarged(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from tests.tiny_run import TINY
 from training.config import list_recipes, load_recipe
@@ -17,6 +18,7 @@ from training.model import (
     FaceAutoencoder,
     ModelConfig,
     Residual,
+    Side,
     Up,
 )
 from training.models import count_macs, count_parameters
@@ -169,3 +171,57 @@ def test_the_start_values_of_the_statistics_are_soon_forgotten() -> None:
     torch.testing.assert_close(statistics.mean[0], torch.tensor([8.0, -3.0]))
     torch.testing.assert_close(statistics.covariance[0], torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
     assert statistics.trust() == 0
+
+
+GROWING = ModelConfig(resolution=32, encoder=(8, 16), code_channels=8, code=16, decoder=(16, 8), grows=True)
+GROWN_TOLERANCE = 0.06
+"""The finest level starts with a second leaky slope on what it takes over, a tenth of what is negative."""
+
+
+def test_a_growing_model_paints_half_pictures_and_shows_them_enlarged() -> None:
+    model, faces = FaceAutoencoder(GROWING).eval(), torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        half, half_mask, _ = model.paint(F.avg_pool2d(faces, 2), "identity")
+        full, full_mask = model(faces, "identity")
+    assert half.face.shape == (2, 3, 16, 16)
+    assert half_mask.shape == (2, 1, 16, 16)
+    assert full.face.shape == (2, 3, 32, 32)
+    assert full_mask.shape == (2, 1, 32, 32)
+
+
+def test_the_first_full_picture_of_a_grown_model_is_the_half_one() -> None:
+    torch.manual_seed(0)
+    model, half = FaceAutoencoder(GROWING).eval(), torch.rand(2, 3, 16, 16)
+    full = F.interpolate(half, scale_factor=2.0)
+    with torch.no_grad():
+        before, mask_before, _ = model.paint(half, "performer")
+        model.grow()
+        after, mask_after, _ = model.paint(full, "performer")
+    assert not model.small
+    torch.testing.assert_close(F.avg_pool2d(after.face, 2), before.face, atol=GROWN_TOLERANCE, rtol=0)
+    torch.testing.assert_close(F.avg_pool2d(mask_after, 2), mask_before, atol=ROUNDING, rtol=0)
+
+
+def test_whether_a_model_has_grown_travels_with_its_weights() -> None:
+    grown, fresh = FaceAutoencoder(GROWING), FaceAutoencoder(GROWING)
+    grown.grow()
+    fresh.load_state_dict(grown.state_dict())
+    assert not fresh.small
+
+
+def test_the_performers_decoder_is_told_whom_it_paints_and_the_identitys_is_not() -> None:
+    torch.manual_seed(0)
+    model, faces = FaceAutoencoder(replace(GROWING, grows=False, people=3)).eval(), torch.rand(1, 3, 32, 32)
+    sides: tuple[tuple[Side, bool], ...] = (("performer", True), ("identity", False))
+    with torch.no_grad():
+        for side, differs in sides:
+            (first, _, code), (second, _, same) = (model.paint(faces, side, torch.tensor([who])) for who in (0, 2))
+            assert code is not None
+            assert same is not None
+            assert torch.equal(code, same)  # the code does not say it
+            assert torch.equal(first.face, second.face) is not differs
+
+
+def test_peers_networks_neither_grow_nor_tell_people_apart() -> None:
+    with pytest.raises(ValueError, match="neither grow nor tell people apart"):
+        ModelConfig(family="df-ud", people=2)
