@@ -4,11 +4,19 @@ Note [One mean]
     Every loss is a mean over the faces of a batch of numbers that each face has by itself. So a batch may be cut into
     equal parts, for several processes or one after the other, and the mean of the parts' losses is the loss of the
     whole. What needs the whole batch, the clouds of codes, is summed over the processes, see training.distributed.
+
+Note [Every second window]
+    Of a training step on a processor, the blurs of the structural similarity were a sixth. Its windows are eleven
+    pixels wide and overlap almost wholly, so training looks through every second one of them, across and down: each
+    pixel is still seen by all the windows around it, with the same weights in sum. Nothing is computed twice either:
+    the two variances are only ever added, so one blur makes both, and the target's mean needs no gradient. Held-out
+    figures keep every window, see `dssim_map`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,10 +24,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from training.augment import Pair
+from training.frequency import focal_frequency
 from training.model import SIDES, CodeStatistics, Painted, Side
 
 WINDOW_SIGMA, WINDOW_TAPS = 1.5, 11
 """Of the structural similarity, as Wang et al., IEEE TIP 13(4), 2004."""
+C1, C2 = 0.01**2, 0.03**2
+"""Its constants, from the same paper, for pictures in [0, 1]."""
+SCALE_WEIGHTS = 0.0448, 0.2856, 0.3001, 0.2363, 0.1333
+"""Of its scales, finest first: Wang, Simoncelli and Bovik, Asilomar 2003."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +44,11 @@ class LossConfig:
     tone: float = 1.0
     """L1 between those means."""
     structure: float = 2.0
-    """DSSIM = (1 - SSIM) / 2, at full and half size."""
+    """DSSIM = (1 - SSIM) / 2, at full and half size, through every second window."""
+    ms_structure: float = 0.0
+    """(1 - MS-SSIM) / 2: contrast and structure of all scales multiplied."""
+    frequency: float = 0.0
+    """Focal frequency loss, see training.frequency."""
     edges: float = 2.0
     """L1 between Laplacians: pays for sharpness, which L1 alone averages away."""
     align: float = 0.1
@@ -64,11 +81,76 @@ def dssim_map(a: Tensor, b: Tensor) -> Tensor:
     moments = blur(torch.cat([a, b, a * a, b * b, a * b], dim=1), window)
     mean_a, mean_b, aa, bb, ab = torch.split(moments, channels, dim=1)
     var_a, var_b, covariance = aa - mean_a**2, bb - mean_b**2, ab - mean_a * mean_b
-    c1, c2 = 0.01**2, 0.03**2
-    ssim: Tensor = ((2 * mean_a * mean_b + c1) * (2 * covariance + c2)) / (
-        (mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2)
+    ssim: Tensor = ((2 * mean_a * mean_b + C1) * (2 * covariance + C2)) / (
+        (mean_a**2 + mean_b**2 + C1) * (var_a + var_b + C2)
     )
     return (1 - ssim) / 2
+
+
+def _blurs(pictures: Sequence[Tensor], stride: int) -> tuple[Tensor, ...]:
+    """What `blur` makes of each of the pictures, at every `stride`-th place."""
+    count, channels, height, width = pictures[0].shape
+    # As channels of one picture: the fast depthwise convolutions take them in groups of 16, the batch they do not.
+    x = torch.cat(list(pictures)).reshape(1, -1, height, width)
+    planes, window = x.shape[1], gaussian_window().to(x)
+    x = F.conv2d(x, window.view(1, 1, -1, 1).expand(planes, 1, -1, 1), stride=(stride, 1), groups=planes)
+    x = F.conv2d(x, window.view(1, 1, 1, -1).expand(planes, 1, 1, -1), stride=(1, stride), groups=planes)
+    return torch.split(x.view(len(pictures) * count, channels, *x.shape[-2:]), count)
+
+
+def similarity_maps(face: Tensor, target: Tensor, stride: int = 1) -> tuple[Tensor, Tensor]:
+    """Luminance, and contrast times structure, of two (N, C, R, R) pictures; their product is the SSIM.
+
+    Both are (N, C, ceil((R-10) / stride), same), in (-1, 1]. Gradients reach `face` alone, see Note [Every second
+    window].
+    """
+    target = target.detach()
+    (mean_b,) = _blurs([target], stride)
+    mean_a, power, product = _blurs([face, face * face + target * target, face * target], stride)
+    cross, square = 2 * mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
+    return (cross + C1) / (square + C1), (2 * product - cross + C2) / (power - square + C2)
+
+
+def dssim(face: Tensor, target: Tensor, weights: Tensor, stride: int = 2) -> Tensor:
+    """() structural dissimilarity of (N, C, R, R) pictures under weights (N, 1, R, R), through every other window."""
+    luminance, structure = similarity_maps(face, target, stride)
+    return _weighted(0.5 - 0.5 * luminance * structure, _at_windows(weights, stride))
+
+
+def ms_dssim(face: Tensor, target: Tensor, weights: Tensor, stride: int = 2) -> Tensor:
+    """() (1 - MS-SSIM) / 2, under weights (N, 1, R, R), with as many of the five scales as hold a window.
+
+    Where fewer do (below 176 px), the weights of those that do are scaled to sum to 1.
+    """
+    scales = max(1, min(len(SCALE_WEIGHTS), int(math.log2(face.shape[-1] / WINDOW_TAPS)) + 1))
+    total = sum(SCALE_WEIGHTS[:scales])
+    similarity = torch.ones((), device=face.device)
+    for level, share in enumerate(SCALE_WEIGHTS[:scales]):
+        luminance, structure = similarity_maps(face, target, stride)
+        last = level == scales - 1
+        mean = _mean_of_channels(luminance * structure if last else structure, _at_windows(weights, stride))
+        # A negative correlation has no fractional power; it is as wrong as none at all.
+        similarity = similarity * mean.clamp_min(1e-4) ** (share / total)
+        if not last:
+            face, target, weights = (halved(x) for x in (face, target, weights))
+    return ((1 - similarity) / 2).mean()
+
+
+def _mean_of_channels(x: Tensor, weights: Tensor) -> Tensor:
+    """(N, C) weighted means over the pixels."""
+    return (x * weights).sum((2, 3)) / (weights.sum((2, 3)) + 1e-6)
+
+
+def _at_windows(weights: Tensor, stride: int) -> Tensor:
+    """The weights at the centres of the windows that `similarity_maps` looks through."""
+    return _trim(weights, WINDOW_TAPS // 2)[..., ::stride, ::stride]
+
+
+def halved(x: Tensor) -> Tensor:
+    """(N, C, R // 2, R // 2) means of 2x2 pixels; avg_pool2d is several times slower on a processor."""
+    rows, columns = (2 * (side // 2) for side in x.shape[-2:])
+    x = x[..., :rows:2, :] + x[..., 1::2, :]
+    return (x[..., :columns:2] + x[..., 1::2]) / 4
 
 
 def laplacian(x: Tensor) -> Tensor:
@@ -113,9 +195,24 @@ def _weighted(x: Tensor, weights: Tensor) -> Tensor:
 def face_core(mask: Tensor) -> Tensor:
     """(N, 1, R, R) mask without the rim in which skin is painted instead of what was there, see `extend_face`."""
     reach = max(1, mask.shape[-1] // 40)
-    return 1 - F.max_pool2d(1 - mask, 2 * reach + 1, 1, reach)
+    x = F.pad(mask, (reach, reach, reach, reach), value=1.0)
+    for along in (2, 3):
+        x = _smallest(x, 2 * reach + 1, along)
+    return x
 
 
+def _smallest(x: Tensor, taps: int, along: int) -> Tensor:
+    """The smallest of every `taps` neighbours: doubling the reach, a minimum filter takes log2 of its taps."""
+    have = 1
+    while have < taps:
+        step = min(have, taps - have)
+        length = x.shape[along] - step
+        x = torch.minimum(x.narrow(along, 0, length), x.narrow(along, step, length))
+        have += step
+    return x
+
+
+@torch.no_grad()
 def extend_face(picture: Tensor, mask: Tensor) -> Tensor:
     """(N, 3, R, R) in which the skin goes on beyond the face: what a decoder should paint around one.
 
@@ -138,19 +235,30 @@ def extend_face(picture: Tensor, mask: Tensor) -> Tensor:
 
 def side_loss(painted: Painted, input_mask: Tensor, pair: Pair, config: LossConfig) -> Tensor:
     """The loss of one person's batch: picture inside its mask, painted mask, input mask."""
-    face, target = painted.face.float(), extend_face(pair.targets, pair.masks)
+    # Planes one after the other: what a network in channels_last painted would make every line below slower.
+    face, target = painted.face.float().contiguous(), extend_face(pair.targets, pair.masks)
     mean_face, mean_target = ((x * pair.masks).sum((2, 3), keepdim=True) for x in (face, target))
     area = pair.masks.sum((2, 3), keepdim=True) + 1e-6
     tone = ((mean_face - mean_target) / area).abs().mean()
     face = face * (mean_target / mean_face.clamp_min(1e-6)).clamp(0.5, 2).detach()
     weights = config.surroundings + (1 - config.surroundings) * pair.masks + config.details * pair.details
-    loss = config.tone * tone + config.pixel * _weighted((face - target).abs(), weights)
-    loss = loss + config.edges * _weighted((laplacian(face) - laplacian(target)).abs(), _trim(weights, 1))
-    border = WINDOW_TAPS // 2
-    fine = _weighted(dssim_map(face, target), _trim(weights, border))
-    small = [F.avg_pool2d(x, 2) for x in (face, target, weights)]
-    coarse = _weighted(dssim_map(small[0], small[1]), _trim(small[2], border))
-    loss = loss + config.structure * (fine + coarse)
+    loss = config.tone * tone + _picture_loss(face, target, weights, config)
     for mask, wanted in ((painted.mask, pair.masks), (input_mask, pair.input_masks)):
         loss = loss + config.mask * cross_entropy(mask.float(), wanted)
+    return loss
+
+
+def _picture_loss(face: Tensor, target: Tensor, weights: Tensor, config: LossConfig) -> Tensor:
+    """What the pixels of (N, 3, R, R) pictures lose under weights (N, 1, R, R). Parts without weight cost no time."""
+    error = face - target
+    loss = config.pixel * _weighted(error.abs(), weights)
+    if config.edges:
+        loss = loss + config.edges * _weighted(laplacian(error).abs(), _trim(weights, 1))
+    if config.structure:
+        coarse = dssim(halved(face), halved(target), halved(weights))
+        loss = loss + config.structure * (dssim(face, target, weights) + coarse)
+    if config.ms_structure:
+        loss = loss + config.ms_structure * ms_dssim(face, target, weights)
+    if config.frequency:
+        loss = loss + config.frequency * focal_frequency(error * weights)
     return loss

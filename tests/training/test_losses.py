@@ -21,11 +21,16 @@ from training.losses import (
     alignment_loss,
     blur,
     cross_entropy,
+    dssim,
     dssim_map,
     extend_face,
+    face_core,
     gaussian_window,
+    halved,
     laplacian,
+    ms_dssim,
     side_loss,
+    similarity_maps,
 )
 from training.model import CodeStatistics, Painted, Side
 
@@ -122,6 +127,105 @@ def test_dssim_lies_between_nothing_and_one_and_is_symmetric() -> None:
     assert torch.allclose(dssim_map(picture(0), picture(1)), dssim_map(picture(1), picture(0)), atol=ROUNDING)
 
 
+SPARSE_VALUE = 0.005
+"""Relative difference of the DSSIM of a whole face through every window and through every second one."""
+SPARSE_GRADIENT = 0.97
+"""Least cosine between their gradients; seen 0.985. What differs is finer than two pixels."""
+
+
+def near_misses(side: int = 128) -> tuple[Tensor, Tensor, Tensor]:
+    """A smooth picture, a painting of it that is off in coarse and fine detail, and soft weights around its middle."""
+    generator = torch.Generator().manual_seed(1)
+
+    def noise(cells: int) -> Tensor:
+        cloud = torch.randn(2, 3, cells, cells, generator=generator)
+        return F.interpolate(cloud, size=(side, side), mode="bicubic", align_corners=False)
+
+    target = (0.5 + 0.15 * noise(side // 8) + 0.05 * noise(side // 2)).clamp(0, 1)
+    painting = (target + 0.05 * noise(side // 16) + 0.03 * noise(side // 2)).clamp(0, 1)
+    ramp = torch.linspace(-1, 1, side)
+    weights = torch.exp(-2 * (ramp[:, None] ** 2 + ramp**2)).expand(2, 1, side, side)
+    return painting, target, weights
+
+
+def gradient_of(loss: Tensor, x: Tensor) -> Tensor:
+    (gradient,) = torch.autograd.grad(loss, x)
+    return gradient.flatten()
+
+
+def test_every_window_of_the_cheap_dssim_is_one_of_the_exact_map() -> None:
+    painting, target, _ = near_misses(64)
+    exact = dssim_map(painting, target)
+    for stride in (1, 2, 3):
+        luminance, structure = similarity_maps(painting, target, stride)
+        chosen = exact[..., ::stride, ::stride]
+        torch.testing.assert_close((1 - luminance * structure) / 2, chosen, atol=DSSIM_ROUNDING, rtol=0)
+
+
+def test_every_second_window_gives_nearly_the_value_and_the_gradient_of_all() -> None:
+    painting, target, weights = near_misses()
+    painting.requires_grad_()
+    inner = weights[..., 5:-5, 5:-5]
+    exact = (dssim_map(painting, target) * inner).sum() / (inner.sum() * 3)
+    cheap = dssim(painting, target, weights)
+    assert float(cheap.detach()) == pytest.approx(float(exact.detach()), rel=SPARSE_VALUE)
+    ours, theirs = gradient_of(cheap, painting), gradient_of(exact, painting)
+    assert float(F.cosine_similarity(ours, theirs, dim=0)) > SPARSE_GRADIENT
+    assert float(ours.norm() / theirs.norm()) == pytest.approx(1, abs=1 - SPARSE_GRADIENT)
+
+
+def test_no_pixel_is_seen_less_through_every_second_window() -> None:
+    face = torch.full((1, 1, 64, 64), 0.5, requires_grad=True)
+    luminance, _ = similarity_maps(face, torch.full((1, 1, 64, 64), 0.7), 2)
+    pull = gradient_of(luminance.sum(), face).view(64, 64)[12:-12, 12:-12]
+    assert float(pull.std() / pull.mean()) < 1e-3
+
+
+def test_the_target_of_a_similarity_has_no_gradient() -> None:
+    painting, target, weights = near_misses(32)
+    target.requires_grad_()
+    assert not dssim(painting, target, weights).requires_grad
+
+
+def test_ms_ssim_agrees_with_wangs_formula() -> None:
+    """Computed once more from the exact blur, by averaging 2x2 pixels between the scales and multiplying the means."""
+    painting, target, _ = near_misses(192)
+    a, b, product = painting, target, torch.ones(2, 3)
+    for weight in (0.0448, 0.2856, 0.3001, 0.2363, 0.1333):
+        mean_a, mean_b, aa, bb, ab = (blur(x, gaussian_window()) for x in (a, b, a * a, b * b, a * b))
+        contrast = (2 * (ab - mean_a * mean_b) + 9e-4) / (aa - mean_a**2 + bb - mean_b**2 + 9e-4)
+        luminance = (2 * mean_a * mean_b + 1e-4) / (mean_a**2 + mean_b**2 + 1e-4)
+        last = weight == 0.1333
+        product = product * (contrast * luminance if last else contrast).mean((2, 3)) ** weight
+        a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
+    ours = float(ms_dssim(painting, target, torch.ones(2, 1, 192, 192), stride=1))
+    assert ours == pytest.approx(float((1 - product).mean() / 2), abs=DSSIM_ROUNDING)
+    assert float(ms_dssim(painting, target, torch.ones(2, 1, 192, 192))) == pytest.approx(ours, rel=0.02)
+
+
+@pytest.mark.parametrize("side", [16, 25, 32, 100])
+def test_ms_ssim_takes_as_many_scales_as_the_picture_holds(side: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.rand(1, 3, side, side, generator=generator) for _ in range(2))
+    everywhere = torch.ones(1, 1, side, side)
+    assert float(ms_dssim(a, a, everywhere)) == pytest.approx(0, abs=ROUNDING)
+    assert 0.2 < float(ms_dssim(a, b, everywhere)) <= 0.5
+
+
+def test_halving_is_the_mean_of_two_by_two_pixels() -> None:
+    torch.testing.assert_close(halved(picture(0)), F.avg_pool2d(picture(0), 2), atol=ROUNDING, rtol=0)
+    odd = picture(0)[..., :-1, :-3]
+    torch.testing.assert_close(halved(odd), F.avg_pool2d(odd, 2), atol=ROUNDING, rtol=0)
+
+
+@pytest.mark.parametrize("side", [16, 64, 128, 200])
+def test_the_core_of_a_face_is_its_mask_eroded_by_a_square(side: int) -> None:
+    mask = (torch.rand(2, 1, side, side, generator=torch.Generator().manual_seed(0)) + 0.95).floor().clamp(0, 1)
+    mask[0, :, :, : side // 2] *= 0.4
+    reach = max(1, side // 40)
+    assert torch.equal(face_core(mask), -F.max_pool2d(-mask, 2 * reach + 1, 1, reach))
+
+
 def test_inside_the_face_the_picture_stays_as_it_is() -> None:
     assert torch.equal(extend_face(picture(0), blob())[..., 11:21, 11:21], picture(0)[..., 11:21, 11:21])
     everywhere = extend_face(picture(0), blob(0, SIDE))
@@ -209,8 +313,10 @@ def test_the_loss_of_a_batch_is_the_mean_of_the_losses_of_its_faces() -> None:
     masks, details = blob(), torch.zeros(2, 1, SIDE, SIDE)
     masks[1] = blob(14, 26)[1]  # a small face counts as much as a large one
     details[0, :, 14:18, 14:18] = 1
-    both = loss_of(face, target, masks, LossConfig(), details)
-    each = [loss_of(*(x[n : n + 1] for x in (face, target, masks)), LossConfig(), details[n : n + 1]) for n in (0, 1)]
+    config = LossConfig(ms_structure=1.0, frequency=1.0)
+    both = loss_of(face, target, masks, config, details)
+    one, other = (slice(n, n + 1) for n in (0, 1))
+    each = [loss_of(face[n], target[n], masks[n], config, details[n]) for n in (one, other)]
     assert abs(each[0] - each[1]) > 0.05
     assert both == pytest.approx(sum(each) / 2, abs=ROUNDING)
 
