@@ -1,0 +1,191 @@
+"""Trains and scores one recipe with one seed: a cell of a benchmark's table. A configuration in, its scores over time out.
+
+Note [Off the clock]
+    A cell trains in slices. At each mark, a share of its budget, it saves and stops as Ctrl-C would stop it, its averaged
+    weights are exported, and it resumes to the last bit where it was. The clock of a run counts training alone, so
+    neither exporting nor scoring costs it anything; scoring waits until the training is over. Looks at held-out faces
+    are left out but for the last one.
+
+Every finished cell is one JSON file: a benchmark that was interrupted goes on with the cells that are missing.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+import signal
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from benchmarks.rendered_scene import RenderedScene
+from benchmarks.swap_score import blend_for, score_model, write_model
+from realtime.files import write_atomically
+from training import checkpoint
+from training.config import TrainConfig
+from training.train import TrainProgress, train
+
+NEVER = 10**8
+"""Steps between looks and between saves: only the end, and what a mark asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What all cells of a benchmark share."""
+
+    identity: Path
+    """Faceset of who is swapped in."""
+    performer: Path
+    scene: RenderedScene
+    """What is scored."""
+    rehearsal: RenderedScene | None
+    """What placements are measured on, of the finished models only: it costs more than all scoring."""
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One recipe with one seed."""
+
+    name: str
+    """Of the row, unique but for the seed."""
+    config: TrainConfig
+    """With its budget and its seed."""
+    marks: tuple[float, ...] = (1.0,)
+    """Shares of the budget at which it is scored, rising; the last is 1."""
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+    def result_in(self, work: Path) -> Path:
+        """Where the finished cell is written."""
+        return work / "cells" / f"{_plain(self.name)}-{self.seed}.json"
+
+
+def run_cell(cell: Cell, ground: Ground, work: Path) -> dict[str, Any]:
+    """Train and score one cell; a cell that was finished before is read. Has to run on the main thread of a process.
+
+    Raises KeyboardInterrupt when somebody else than a mark stops the training.
+    """
+    path = cell.result_in(work)
+    if path.is_file():
+        finished: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return finished
+    cv2.setNumThreads(1)
+    folder = work / "running" / path.stem
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    snapshots = [_train_to(cell, mark, ground, folder) for mark in cell.marks]
+    blend = blend_for(cell.config)
+    for snapshot in snapshots:
+        model = folder / snapshot.pop("model")
+        rehearsal = ground.rehearsal if snapshot is snapshots[-1] else None
+        snapshot.update(score_model(model, ground.scene, blend, rehearsal=rehearsal, threads=ground.threads))
+    _, _, progress = checkpoint.load_best(folder / "run")
+    last = snapshots[-1]
+    result = {
+        "name": cell.name,
+        "seed": cell.seed,
+        "config": cell.config.to_dict(),
+        "steps": last["iteration"],
+        "samples": last["iteration"] * cell.config.batch,
+        "elapsed_s": last["elapsed_s"],
+        "samples_per_s": round(2 * last["iteration"] * cell.config.batch / last["elapsed_s"], 3),
+        "held_out": (progress.history or [{}])[-1],
+        "snapshots": snapshots,
+    }
+    models = work / "models"
+    models.mkdir(exist_ok=True)
+    (folder / "final.dfm").replace(models / f"{path.stem}.dfm")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(result, indent=1) + "\n")
+    shutil.rmtree(folder)
+    return result
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    ground: Ground,
+    work: Path,
+    *,
+    jobs: int = 1,
+    on_done: Callable[[dict[str, Any], int, int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """All cells in their order, `jobs` at a time, each in a fresh process. `on_done`: a result, cells done, cells in all.
+
+    The processes are spawned: a script that calls this needs the usual `if __name__ == "__main__":`. The first error
+    of a cell is raised once the cells that are under way are done.
+    """
+    results: dict[int, dict[str, Any]] = {}
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
+        waiting: dict[Future[dict[str, Any]], int] = {}
+        try:
+            for number, cell in enumerate(cells):
+                if cell.result_in(work).is_file():
+                    results[number] = run_cell(cell, ground, work)
+                else:
+                    waiting[pool.submit(run_cell, cell, ground, work)] = number
+            while waiting:
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    results[waiting.pop(future)] = future.result()
+                    if on_done is not None:
+                        on_done(future.result(), len(results), len(cells))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return [results[number] for number in range(len(cells))]
+
+
+def evenly(values: Iterable[Cell]) -> list[Cell]:
+    """The cells seed by seed, so that a noisy hour of the machine hits all rows alike."""
+    return sorted(values, key=lambda cell: cell.seed)
+
+
+def _train_to(cell: Cell, mark: float, ground: Ground, folder: Path) -> dict[str, Any]:
+    """Train until `mark`, export the averaged weights; where and when that was."""
+    config = replace(cell.config, threads=ground.threads, evaluate_every=NEVER, save_every=NEVER)
+    reached = False
+
+    def stop_at_mark(progress: TrainProgress) -> None:
+        nonlocal reached
+        if mark < 1 and not reached and _used(config, progress) >= mark:
+            reached = True
+            signal.raise_signal(signal.SIGTERM)
+
+    run = folder / "run"
+    train(ground.identity, ground.performer, run, config, resume=run.exists(), on_progress=stop_at_mark)
+    model, _, progress = checkpoint.load_best(run)
+    if mark < 1 and not reached and _share(config, progress.iteration, progress.elapsed_s) < 1:
+        raise KeyboardInterrupt
+    name = "final.dfm" if mark == 1 else f"{mark:.4f}.dfm"
+    write_model(model, config, folder / name)
+    # The first stop leaves a best model that no look has chosen; without it, the next stop leaves its own.
+    if mark < 1:
+        (run / checkpoint.BEST).unlink()
+    return {
+        "mark": mark,
+        "model": name,
+        "iteration": progress.iteration,
+        "elapsed_s": round(progress.elapsed_s, 2),
+    }
+
+
+def _used(config: TrainConfig, progress: TrainProgress) -> float:
+    return _share(config, progress.iteration, progress.elapsed_s)
+
+
+def _share(config: TrainConfig, iteration: int, elapsed_s: float) -> float:
+    """As training.schedule.budget_used, which asks for a checkpoint's progress."""
+    steps = iteration / config.iterations if config.iterations else 0.0
+    return max(steps, elapsed_s / (60 * config.minutes) if config.minutes else 0.0)
+
+
+def _plain(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)
