@@ -5,22 +5,30 @@ Note [One sampling]
     picture (twice the training resolution where the footage has it): a chain of resizings would teach the decoder blur.
     Input and target share the affine part; only the input is warped, and the warp fades as training goes on, because
     what it teaches early - geometry from the code, not from the pixels - costs sharpness late.
+
+Note [Drawn whole]
+    All random numbers of a batch are drawn at once, from one generator, and how many there are depends on the size of
+    the batch alone. Row n of them is about face n alone. So processes that share a batch draw the same numbers and
+    each does the work for its own rows: N processes together see exactly what one process sees.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.occluders import occlude
+from training.occluders import Things, draw_things, occlude, shows_another
 
 CHANNELS = 5
 """Of a stored face: B, G, R, face mask, eyes and mouth."""
+GRIDS = (3, 5, 9)
+"""Nodes along a side of the grids that a warp is made from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +73,49 @@ class Pair(NamedTuple):
     """Eyes and mouth in the target."""
 
 
+class Numbers(NamedTuple):
+    """What decides how N faces stray, see Note [Drawn whole]. Kept on the CPU."""
+
+    matrices: Tensor
+    """(N, 2, 3) similarities on [-1, 1] coordinates."""
+    grids: Tensor
+    """(N,) index into GRIDS; len(GRIDS): never warped."""
+    nodes: Tensor
+    """(N, 2, 9, 9) displacements at full strength, of which a smaller grid reads a corner."""
+    light: Tensor
+    """(N, 2) exponent and gain of input and target."""
+    tint: Tensor
+    """(N, 3) gain of each channel of the input."""
+    things: Things
+
+    def part(self, rows: slice | Tensor) -> Numbers:
+        """The numbers of some of the faces."""
+        matrices, grids, nodes, light, tint, things = self
+        return Numbers(matrices[rows], grids[rows], nodes[rows], light[rows], tint[rows], things.part(rows))
+
+
 def _uniform(generator: torch.Generator, count: int, reach: float) -> Tensor:
     return (torch.rand(count, generator=generator) * 2 - 1) * reach
+
+
+def draw_numbers(count: int, config: AugmentConfig, generator: torch.Generator) -> Numbers:
+    """Everything random about `count` faces. How much is drawn from `generator` depends on `count` alone."""
+    matrices = affine_matrices(count, config, generator)
+    grids = torch.randint(0, len(GRIDS), (count,), generator=generator)
+    straight = torch.rand(count, generator=generator) < config.straight
+    sigma = 2 * config.warp * 2 / (torch.tensor(GRIDS) - 1)
+    nodes = torch.randn(count, 2, GRIDS[-1], GRIDS[-1], generator=generator).clamp(-2.5, 2.5)
+    light = torch.stack([torch.exp(_uniform(generator, count, config.light)) for _ in range(2)], dim=1)
+    tint = torch.exp(torch.randn(count, 3, generator=generator) * config.tint)
+    brightness = torch.exp(_uniform(generator, count, config.tint))
+    return Numbers(
+        matrices,
+        grids.masked_fill(straight, len(GRIDS)),
+        nodes * sigma[grids].view(-1, 1, 1, 1),
+        light,
+        tint * brightness[:, None],
+        draw_things(count, generator),
+    )
 
 
 def affine_matrices(count: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
@@ -85,21 +134,24 @@ def affine_matrices(count: int, config: AugmentConfig, generator: torch.Generato
     return rows
 
 
-def warp_fields(count: int, size: int, config: AugmentConfig, strength: float, generator: torch.Generator) -> Tensor:
-    """(count, size, size, 2) smooth displacements on [-1, 1] coordinates, x and y independent.
+@lru_cache(maxsize=8)
+def _node_weights(size: int, device: torch.device) -> Tensor:
+    """(len(GRIDS) + 1, size, 9) how much each node of a line counts at each pixel, bicubic; the last: nothing does."""
+    weights = torch.zeros(len(GRIDS) + 1, size, GRIDS[-1])
+    for kind, nodes in enumerate(GRIDS):
+        lines = F.interpolate(torch.eye(nodes)[None, :, :, None], (size, 1), mode="bicubic", align_corners=True)
+        weights[kind, :, :nodes] = lines[0, :, :, 0].T
+    return weights.to(device)
 
-    Nodes lie on a 3x3, 5x5 or 9x9 grid; finer grids move less, the noise is a constant share of a cell.
+
+def warp_fields(grids: Tensor, nodes: Tensor, size: int) -> Tensor:
+    """(N, size, size, 2) smooth displacements on [-1, 1] coordinates from `grids` and `nodes` of Numbers.
+
+    x and y are independent. Finer grids move less, the noise is a constant share of a cell. Bicubic interpolation is
+    linear in the nodes and goes by rows and columns, so it is two small products of matrices.
     """
-    field = torch.zeros(count, 2, size, size)
-    kinds = torch.randint(0, 3, (count,), generator=generator)
-    warped = torch.rand(count, generator=generator) >= config.straight
-    for kind, nodes in enumerate((3, 5, 9)):
-        sigma = 2 * config.warp * strength * 2 / (nodes - 1)
-        noise = torch.randn(count, 2, nodes, nodes, generator=generator).clamp(-2.5, 2.5) * sigma
-        chosen = (kinds == kind) & warped
-        if strength > 0 and bool(chosen.any()):
-            field[chosen] = F.interpolate(noise[chosen], size=(size, size), mode="bicubic", align_corners=True)
-    return field.permute(0, 2, 3, 1)
+    weights = _node_weights(size, nodes.device)[grids][:, None]
+    return (weights @ nodes @ weights.mT).permute(0, 2, 3, 1)
 
 
 def crop_grid(matrices: Tensor, size: int, margin: float, stored: int) -> Tensor:
@@ -113,7 +165,11 @@ def crop_grid(matrices: Tensor, size: int, margin: float, stored: int) -> Tensor
 
 def sample(faces: Tensor, grid: Tensor) -> Tensor:
     """Bilinear sampling of (N, C, P, P) uint8 faces; the border is repeated."""
-    return F.grid_sample(faces.float().div_(255), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return _sample(faces.float().div_(255), grid)
+
+
+def _sample(pictures: Tensor, grid: Tensor) -> Tensor:
+    return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def augment(
@@ -125,30 +181,44 @@ def augment(
     generator: torch.Generator,
     occluded: float = 0.0,
 ) -> Pair:
-    """One random training batch from stored faces.
+    """One random training batch of these faces (N, 5, P, P); the rest is as `stray` has it."""
+    numbers = draw_numbers(len(faces), config, generator)
+    others = faces.flip(0)[shows_another(numbers.things, occluded).to(faces.device)]
+    return stray(faces, numbers, size, margin, strength, occluded, others)
+
+
+def stray(
+    faces: Tensor,
+    numbers: Numbers,
+    size: int,
+    margin: float,
+    strength: float,
+    occluded: float = 0.0,
+    others: Tensor | None = None,
+) -> Pair:
+    """Make stored faces a training batch.
 
     Args:
         faces: (N, 5, P, P) uint8, see CHANNELS.
+        numbers: how each of them strays.
         size: side R of the training crops.
         margin: how much wider than the crop the stored faces are.
         strength: of the warp, 1 at the start of training, towards 0 at its end.
-        generator: the only source of randomness.
         occluded: share of inputs that something stands in front of, see Note [Occluders]; targets stay bare.
+        others: (K, 5, P, P) uint8, a face for each of the K rows that `shows_another` names; without, things with a
+            piece of another picture on them have a plain colour.
     """
-    count = len(faces)
-    straight = crop_grid(affine_matrices(count, config, generator), size, margin, faces.shape[-1])
-    bent = straight + warp_fields(count, size, config, strength, generator).to(faces.device) / margin
-    light = torch.exp(_uniform(generator, count, config.light)).view(-1, 1, 1, 1)
-    gamma = torch.exp(_uniform(generator, count, config.light)).view(-1, 1, 1, 1)
-    tint = torch.exp(torch.randn(count, 3, 1, 1, generator=generator) * config.tint)
-    brightness = torch.exp(_uniform(generator, count, config.tint)).view(-1, 1, 1, 1)
-
-    target, moved = sample(faces, straight.to(faces.device)), sample(faces[:, :4], bent.to(faces.device))
-    relit, moved_relit = (
-        (x[:, :3].clamp_min(1e-4) ** gamma.to(x.device) * light.to(x.device)).clamp(0, 1) for x in (target, moved)
-    )
-    inputs = (moved_relit * (tint * brightness).to(moved.device)).clamp(0, 1)
-    seen = occlude(inputs, moved[:, 3:4], occluded, generator)
+    device = faces.device
+    matrices, grids, nodes, light, tint = (x.to(device, non_blocking=True) for x in numbers[:5])
+    straight = crop_grid(matrices, size, margin, faces.shape[-1])
+    bent = straight + warp_fields(grids, nodes * strength, size) / margin
+    pictures = faces.float().div_(255)
+    target, moved = _sample(pictures, straight), _sample(pictures[:, :4], bent)
+    gamma, gain = light[:, :1, None, None], light[:, 1:, None, None]
+    relit, moved_relit = ((x[:, :3].clamp_min(1e-4) ** gamma * gain).clamp(0, 1) for x in (target, moved))
+    inputs = (moved_relit * tint[:, :, None, None]).clamp(0, 1)
+    pieces = straight_crops(others, size, margin).inputs if others is not None and len(others) else None
+    seen = occlude(inputs, moved[:, 3:4], numbers.things, occluded, pieces)
     return Pair(seen.inputs, relit, target[:, 3:4], seen.masks, target[:, 4:5])
 
 

@@ -15,6 +15,7 @@ Note [Occluders]
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -23,8 +24,12 @@ from torch.nn import functional as F
 
 CONES = 8
 """Of the richest thing, a hand: two for the palm, four fingers, a thumb, an arm."""
-DRAWS = 64
-"""Uniform numbers that one thing is made of."""
+DRAWS = 68
+"""Uniform numbers that one thing is made of: two that decide whether and how it shows, and the rest in turn."""
+PIECES = 0.08
+"""Share of things that look like a piece of another picture."""
+GRAIN = 512
+"""Side of the sheet of noise that every thing's grain is cut from: as good as fresh noise, and never drawn again."""
 MOST_HIDDEN = 0.7
 """A thing that hides more of the face than this is left out: nothing could be told from the rest."""
 SHADOWS = 0.2
@@ -33,6 +38,19 @@ _KINDS = ("hand", "arm", "microphone", "blob", "box")
 _SHARES = (0.45, 0.15, 0.15, 0.13, 0.12)
 _SKIN_PALE, _SKIN_DARK = (0.62, 0.72, 0.92), (0.12, 0.18, 0.30)
 """BGR ends of the line that skin tones lie on."""
+
+
+class Things(NamedTuple):
+    """What decides what stands in front of N faces; row n is about face n alone."""
+
+    numbers: Tensor
+    """(N, DRAWS) in [0, 1)."""
+    blotches: Tensor
+    """(N, 3, 8, 8) in [0, 1)."""
+
+    def part(self, rows: slice | Tensor) -> Things:
+        """Those of some of the faces."""
+        return Things(self.numbers[rows], self.blotches[rows])
 
 
 class Occluded(NamedTuple):
@@ -72,21 +90,31 @@ class _Draws:
         return taken[:, 0] if count == 1 else taken
 
 
-def occlude(inputs: Tensor, masks: Tensor, share: float, generator: torch.Generator) -> Occluded:
-    """Put a random thing in front of a `share` of inputs (N, 3, R, R) whose faces lie in masks (N, 1, R, R).
+def draw_things(count: int, generator: torch.Generator) -> Things:
+    """Things for `count` faces, whether or not they will be shown."""
+    return Things(torch.rand(count, DRAWS, generator=generator), torch.rand(count, 3, 8, 8, generator=generator))
 
-    How much is drawn from `generator` depends on N alone.
+
+def shows_another(things: Things, share: float) -> Tensor:
+    """(N,) whether a piece of another picture stands in front of a face, when a `share` of them is occluded."""
+    return (things.numbers[:, 0] < share) & (things.numbers[:, 1] < PIECES)
+
+
+def occlude(inputs: Tensor, masks: Tensor, things: Things, share: float, pieces: Tensor | None = None) -> Occluded:
+    """Put a thing in front of a `share` of inputs (N, 3, R, R) whose faces lie in masks (N, 1, R, R).
+
+    `pieces` (K, 3, R, R) are the pictures for the K rows that `shows_another` names.
     """
-    count, size = len(inputs), inputs.shape[-1]
-    numbers = torch.rand(count, DRAWS, generator=generator).to(inputs.device)
-    blotches = torch.rand(count, 3, 8, 8, generator=generator).to(inputs.device)
-    grain = torch.randn(count, 1, size // 2, size // 2, generator=generator).to(inputs.device)
-    coin = numbers[:, 0]
-    chosen = torch.nonzero(coin < share * (1 + SHADOWS)).flatten()
-    if not len(chosen):
+    size, device = inputs.shape[-1], inputs.device
+    coin = things.numbers[:, 0]
+    rows = torch.nonzero(coin < share * (1 + SHADOWS)).flatten()  # found on the CPU: a GPU need not be waited for
+    if not len(rows):
         return Occluded(inputs, masks)
-    bare = (coin[chosen] >= share).view(-1, 1, 1, 1)
-    draws = _Draws(numbers[chosen, 1:])
+    another = torch.nonzero(shows_another(things, share)[rows]).flatten().to(device)
+    bare = (coin[rows] >= share).view(-1, 1, 1, 1).to(device)
+    chosen, numbers, blotches = (x.to(device, non_blocking=True) for x in (rows, *things.part(rows)))
+    draws = _Draws(numbers[:, 1:])
+    look = draws.take(0, 1)
     cones, dark = _shape(draws)
     distance, height = _relief(cones, size // 2)
     width = draws.take(0.006, 0.03).view(-1, 1, 1)
@@ -97,9 +125,11 @@ def occlude(inputs: Tensor, masks: Tensor, share: float, generator: torch.Genera
     hidden = (alpha * seen).sum(dim=(1, 2, 3)) / area
     alpha = alpha * ((hidden < MOST_HIDDEN).view(-1, 1, 1, 1) & ~bare)
     tones = (faces * seen).sum(dim=(2, 3)) / area[:, None]
-    colours = _colours(draws, tones, dark)
-    pattern = _pattern(draws, colours, blotches[chosen], inputs.flip(0)[chosen], size // 2)
-    looks = _enlarge((pattern * _shade(draws, height, grain[chosen])).clamp(0, 1), size)
+    pattern = _pattern(draws, look, _colours(draws, tones, dark), blotches, size // 2)
+    if pieces is not None:
+        # Upside down and twice as large: skin and hair, but no face that could be meant.
+        pattern[another] = pieces[..., : size // 2, : size // 2].flip(2, 3)
+    looks = _enlarge((pattern * _shade(draws, height)).clamp(0, 1), size)
     shadow = _shadow(draws, outline, size)
     out_inputs, out_masks = inputs.clone(), masks.clone()
     out_inputs[chosen] = torch.lerp(faces * shadow, looks, alpha)
@@ -237,17 +267,30 @@ def _colours(draws: _Draws, tones: Tensor, dark: Tensor) -> Tensor:
     return torch.where(surface < 0.65, skin, torch.where(surface < 0.8, black, draws.take(0, 1, 3)))
 
 
-def _pattern(draws: _Draws, colours: Tensor, blotches: Tensor, others: Tensor, size: int) -> Tensor:
-    """(M, 3, size, size): the colours a little mottled, or a cloud of many, or a piece of another picture."""
-    mottle, surface = draws.take(-0.1, 0.25).clamp_min(0).view(-1, 1, 1, 1), draws.take(0, 1).view(-1, 1, 1, 1)
+def _pattern(draws: _Draws, look: Tensor, colours: Tensor, blotches: Tensor, size: int) -> Tensor:
+    """(M, 3, size, size): the colours a little mottled, or a cloud of many."""
+    mottle = draws.take(-0.1, 0.25).clamp_min(0).view(-1, 1, 1, 1)
     wide = _enlarge(blotches, size)
     picture = colours[:, :, None, None] * (1 + mottle * (2 * wide.mean(1, keepdim=True) - 1))
-    # Upside down and twice as large: skin and hair, but no face that could be meant.
-    patch = others[..., :size, :size].flip(2, 3)
-    return torch.where(surface < 0.08, patch, torch.where(surface < 0.16, wide, picture))
+    cloudy = (look >= PIECES) & (look < 2 * PIECES)
+    return torch.where(cloudy.view(-1, 1, 1, 1), wide, picture)
 
 
-def _shade(draws: _Draws, height: Tensor, grain: Tensor) -> Tensor:
+@lru_cache(maxsize=2)
+def _grain_sheet(device: torch.device) -> Tensor:
+    """(GRAIN, GRAIN) normal noise, the same in every process."""
+    return torch.randn(GRAIN, GRAIN, generator=torch.Generator().manual_seed(0)).to(device)
+
+
+def _grain(draws: _Draws, size: int) -> Tensor:
+    """(M, 1, size, size) normal noise, each cut from another place of the sheet, around whose edges it goes on."""
+    corners = draws.take(0, GRAIN, 2).long()
+    steps = torch.arange(size, device=corners.device)
+    rows, columns = ((corners[:, axis, None] + steps) % GRAIN for axis in (0, 1))
+    return _grain_sheet(corners.device)[rows[:, :, None], columns[:, None, :]][:, None]
+
+
+def _shade(draws: _Draws, height: Tensor) -> Tensor:
     """(M, 1, S, S) how bright the light and the sensor make each place."""
     # The light falls on a slope: the gradient of the height, a little rounded where the cones are steep.
     size = height.shape[-1]
@@ -257,7 +300,7 @@ def _shade(draws: _Draws, height: Tensor, grain: Tensor) -> Tensor:
     toward = torch.cos(azimuth) * right + torch.sin(azimuth) * down
     lit = ((torch.sin(rise) - torch.cos(rise) * toward) / steep).clamp_min(0)
     ambient, rough = draws.take(0.25, 1.0).view(-1, 1, 1), draws.take(-0.03, 0.05).clamp_min(0).view(-1, 1, 1, 1)
-    return (ambient + (1 - ambient) * lit * 1.2)[:, None] * (1 + rough * grain)
+    return (ambient + (1 - ambient) * lit * 1.2)[:, None] * (1 + rough * _grain(draws, size))
 
 
 def _shadow(draws: _Draws, outline: Tensor, size: int) -> Tensor:

@@ -11,7 +11,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.augment import AugmentConfig, affine_matrices, augment, crop_grid, sample, straight_crops, warp_fields
+from training.augment import (
+    AugmentConfig,
+    affine_matrices,
+    augment,
+    crop_grid,
+    draw_numbers,
+    sample,
+    straight_crops,
+    stray,
+    warp_fields,
+)
+from training.occluders import shows_another
 
 SIDE, MARGIN = 32, 1.25
 STORED = round(SIDE * MARGIN * 2)
@@ -21,6 +32,8 @@ DEFAULT = AugmentConfig()
 MANY = 4000
 ROUNDING = 2e-5
 """float32 powers, products and interpolation weights of pictures in [0, 1]."""
+SUMS = 1e-5
+"""float32 sums of another order: kernels pick another one for another number of faces."""
 HALF_A_PIXEL = 1 / STORED
 """Of the stored picture: the corner of the most turned, zoomed and shifted crop reaches 0.36 pixels over the rim."""
 INPUT_BORDER = 1e-3
@@ -36,6 +49,11 @@ def faces(count: int = 6, low: int = 60, high: int = 190, side: int = STORED) ->
     coarse = torch.randint(low, high, (count, 1, 6, 6), generator=seeded(9)).float()
     smooth = F.interpolate(coarse, size=(side, side), mode="bilinear", align_corners=True)
     return smooth.round().to(torch.uint8).expand(-1, 5, -1, -1).contiguous()
+
+
+def fields(size: int, config: AugmentConfig = DEFAULT, strength: float = 1.0, count: int = MANY) -> Tensor:
+    numbers = draw_numbers(count, config, seeded())
+    return warp_fields(numbers.grids, numbers.nodes * strength, size)
 
 
 def test_without_warp_and_colour_the_input_is_the_target() -> None:
@@ -140,9 +158,9 @@ def test_targets_never_show_the_border_of_what_is_stored() -> None:
 
 
 def test_inputs_show_the_border_hardly_ever_and_never_in_the_middle() -> None:
-    generator = seeded()
-    grid = crop_grid(affine_matrices(MANY, DEFAULT, generator), SIDE, MARGIN, STORED)
-    grid = grid + warp_fields(MANY, SIDE, DEFAULT, 1.0, generator) / MARGIN
+    numbers = draw_numbers(MANY, DEFAULT, seeded())
+    grid = crop_grid(numbers.matrices, SIDE, MARGIN, STORED)
+    grid = grid + warp_fields(numbers.grids, numbers.nodes, SIDE) / MARGIN
     beyond = (grid.abs() > 1).any(dim=-1).float()
     assert 0 < float(beyond.mean()) < INPUT_BORDER
     quarter = SIDE // 4
@@ -170,7 +188,7 @@ def test_faces_are_mirrored_only_where_asked_for(flip: bool, share: float) -> No
 
 
 def test_the_warp_moves_x_and_y_independently() -> None:
-    field = warp_fields(MANY, 9, replace(DEFAULT, straight=0.0), 1.0, seeded())
+    field = fields(9, replace(DEFAULT, straight=0.0))
     x, y = (field[..., axis].numpy() for axis in (0, 1))
     corners = [np.corrcoef(x[:, i, j], y[:, i, j])[0, 1] for i in (0, 4, 8) for j in (0, 4, 8)]
     assert max(abs(value) for value in corners) < 0.06
@@ -179,8 +197,8 @@ def test_the_warp_moves_x_and_y_independently() -> None:
 
 
 def test_the_warp_is_smooth_and_as_strong_as_it_says() -> None:
-    count, size = 2000, 65
-    field = warp_fields(count, size, replace(DEFAULT, straight=0.0), 1.0, seeded())
+    size = 65
+    field = fields(size, replace(DEFAULT, straight=0.0), count=2000)
     node = field[:, size // 2, size // 2].std()  # every grid has a node in the middle
     kinds = [2 * DEFAULT.warp * 2 / (nodes - 1) for nodes in (3, 5, 9)]
     expected = math.sqrt(sum(sigma**2 for sigma in kinds) / 3)
@@ -189,8 +207,17 @@ def test_the_warp_is_smooth_and_as_strong_as_it_says() -> None:
     assert float(steps.abs().max()) < 2 / size  # neighbours never change places by more than a pixel
 
 
+def test_the_warp_between_its_nodes_is_the_bicubic_one_of_torch() -> None:
+    numbers = draw_numbers(60, replace(DEFAULT, straight=0.0), seeded())
+    field = warp_fields(numbers.grids, numbers.nodes, 40)
+    for n, grid in enumerate(numbers.grids.tolist()):
+        nodes = numbers.nodes[n : n + 1, :, : (3, 5, 9)[grid], : (3, 5, 9)[grid]]
+        wanted = F.interpolate(nodes, (40, 40), mode="bicubic", align_corners=True)[0].permute(1, 2, 0)
+        torch.testing.assert_close(field[n], wanted, atol=ROUNDING, rtol=0)
+
+
 def test_the_warp_is_proportional_to_its_strength_and_spares_its_share() -> None:
-    whole, half, none = (warp_fields(MANY, 9, DEFAULT, strength, seeded()) for strength in (1.0, 0.5, 0.0))
+    whole, half, none = (fields(9, strength=strength) for strength in (1.0, 0.5, 0.0))
     torch.testing.assert_close(half * 2, whole, atol=1e-6, rtol=1e-5)
     assert not none.any()
     spared = (whole.abs().amax(dim=(1, 2, 3)) == 0).float()
@@ -205,6 +232,19 @@ def test_things_stand_in_front_of_inputs_alone() -> None:
     assert not torch.equal(occluded.inputs, bare.inputs)
     assert bool((occluded.input_masks <= bare.input_masks).all())
     assert float(occluded.input_masks.sum()) < 0.95 * float(bare.input_masks.sum())
+
+
+@pytest.mark.parametrize("rows", [slice(0, 20), slice(20, 40), slice(7, 8)])
+def test_a_part_of_the_batch_is_made_as_the_whole_batch_makes_it(rows: slice) -> None:
+    """Whoever has only some of the faces to do makes of them what one process makes that does all."""
+    batch, numbers = faces(40), draw_numbers(40, DEFAULT, seeded(2))
+    others = faces(40).flip(0)
+    another = shows_another(numbers.things, 1.0)
+    assert int(another[:20].sum()) > 0 < int(another[20:].sum())
+    whole = stray(batch, numbers, SIDE, MARGIN, 0.8, 1.0, others[another])
+    part = stray(batch[rows], numbers.part(rows), SIDE, MARGIN, 0.8, 1.0, others[rows][another[rows]])
+    for ours, theirs in zip(part, whole, strict=True):
+        torch.testing.assert_close(ours, theirs[rows], atol=SUMS, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["occluded", "occlude_by"])
