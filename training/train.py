@@ -34,6 +34,7 @@ from training.faceset import Faceset
 from training.model import SIDES, Side, SwapModel
 from training.models import build_model, count_parameters
 from training.objective import Objective
+from training.optimizers import average, make_optimizer
 from training.schedule import average_decay, budget_used, learning_rate, occluded_share, warp_strength
 
 _log = logging.getLogger(__name__)
@@ -124,9 +125,7 @@ def train(
     objective = Objective(model, config, bf16=bf16)
     weights: list[Tensor] = list(model.parameters())
     averages: list[Tensor] = list(ema.parameters())
-    optimizer = torch.optim.AdamW(
-        weights, config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
-    )
+    optimizer = make_optimizer(config, weights)
     generator = torch.Generator().manual_seed(config.seed)
     progress = Progress(history=[])
     checkpoint.sweep(run)
@@ -175,8 +174,7 @@ def train(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             progress.iteration += 1
-            with torch.no_grad():
-                torch._foreach_lerp_(averages, weights, 1 - average_decay(config, progress.iteration))
+            average(optimizer, averages, weights, average_decay(config, progress.iteration))
             progress.elapsed_s = done_s + time.monotonic() - began_s
 
             ended = budget_used(config, progress) >= 1
