@@ -1,4 +1,17 @@
-"""How good a model is on faces it was not trained on. Model and held-out faces in, figures and a sheet out."""
+"""How good a model is on faces it was not trained on. Model and held-out faces in, figures and a sheet out.
+
+Note [Best checkpoint]
+    What is kept as the best is the look with the highest reconstruction score among those where the swap is one: where
+    a face is seen in it, of the identity rather than of the performer, that moves with the performer. The score can
+    rise while one of these is lost: a shared encoder that begins to tell the two apart repaints both better, and lets
+    the performer through. So a look that falls short of any of LOST_BELOW is worth less than every one that does not,
+    and among such looks the one that falls short by least, in relation to what is asked, tends to be kept.
+
+    The bounds are where the answer changes, not where it is good: half-way between performer and identity, half of the
+    faces seen, and an expression a quarter explained, where a face without any expression gets 0.2 at most (see
+    Note [Held-out truth]) and a light-128 model has 0.6 after 500 steps. Scores are similarities in [-1, 1], so that
+    2 puts every lost look below. Nothing that becomes better ever lowers the worth.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +33,19 @@ from realtime.frame import ImageU8
 from training import checkpoint
 from training.augment import Pair, straight_crops
 from training.batches import stack_faces
+from training.config import TrainConfig
 from training.faceset import Faceset
 from training.losses import WINDOW_TAPS, dssim_map, face_core
-from training.model import Side, SwapModel
+from training.model import SIDES, Side, SwapModel
+from training.truth import Truth
 
 FACES = 32
 """Looked at per person: spread evenly over the held-out time."""
 SHEET_ROWS = 8
+LOST_BELOW = {"swap_found": 0.5, "identity_margin": 0.5, "expression_followed": 0.25}
+"""Figures below which the swap is none, see Note [Best checkpoint]."""
+WORTHLESS = -9.0
+"""Worth of a look whose score is no number, and less than that of any other."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +71,8 @@ class Evaluation:
     iteration: int
     faces: dict[str, int]
     figures: dict[str, float]
-    """`score` = mean structural similarity of both people; per side ssim [0, 1], l1 [0, 1] and psnr_db in the face."""
+    """`score` = mean structural similarity of both people; per side ssim [0, 1], l1 [0, 1] and psnr_db in the face; and
+    those of the swap, see Note [Held-out truth] in training.truth."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -65,8 +85,12 @@ def _reconstruct(model: SwapModel, crops: Tensor, side: Side) -> tuple[Tensor, T
     return painted.face.float().cpu(), painted.mask.float().cpu(), mask.float().cpu()
 
 
-def look(model: SwapModel, held_out: Mapping[Side, HeldOut]) -> dict[str, float]:
-    """Figures of one look: each person painted by their own decoder, compared inside the face."""
+def look(model: SwapModel, held_out: Mapping[Side, HeldOut], truth: Truth | None = None) -> dict[str, float]:
+    """Figures of one look: each person painted by their own decoder, compared inside the face.
+
+    With `truth`, those of the swap are among them, see Note [Held-out truth] in training.truth; what cannot be measured
+    is left out. All are rounded to five digits, so that they are the same in every file.
+    """
     figures: dict[str, float] = {}
     border = WINDOW_TAPS // 2
     for side, faces in held_out.items():
@@ -81,7 +105,16 @@ def look(model: SwapModel, held_out: Mapping[Side, HeldOut]) -> dict[str, float]
         mse = float((error**2 * mask).sum() / weight)
         figures[f"{side}_psnr_db"] = round(-10 * math.log10(max(mse, 1e-10)), 3)
     figures["score"] = round(sum(figures[f"{side}_ssim"] for side in held_out) / len(held_out), 5)
-    return figures
+    return figures | (truth.judge(model) if truth is not None else {})
+
+
+def worth(figures: Mapping[str, float]) -> float:
+    """How much a look is worth keeping, see Note [Best checkpoint]. Missing figures are not held against it."""
+    score = figures["score"]
+    if not math.isfinite(score):
+        return WORTHLESS
+    short = sum(max(0.0, least - figures.get(name, least)) / least for name, least in LOST_BELOW.items())
+    return score - (2 + min(short, 6.0) if short > 0 else 0.0)
 
 
 def draw_sheet(model: SwapModel, held_out: Mapping[Side, HeldOut]) -> bytes:
@@ -113,29 +146,41 @@ def _strip(title: str, pictures: Tensor) -> ImageU8:
     return np.vstack([head, column])
 
 
-def open_held_out(record: checkpoint.RunRecord) -> tuple[dict[Side, HeldOut], dict[str, int]]:
-    """The held-out faces of a run, from the facesets it was trained on. Raises UsageError when they have changed."""
-    held_out: dict[Side, HeldOut] = {}
-    counts: dict[str, int] = {}
-    sides: tuple[Side, ...] = ("identity", "performer")
-    for side in sides:
+def open_facesets(record: checkpoint.RunRecord) -> dict[Side, Faceset]:
+    """The facesets that a run was trained on. Raises FacesetError, and UsageError when they have changed."""
+    facesets: dict[Side, Faceset] = {}
+    for side in SIDES:
         facts = record.facesets[side]
-        faceset = Faceset.open(Path(facts["path"]))
-        if faceset.sha256 != facts["sha256"]:
+        facesets[side] = Faceset.open(Path(facts["path"]))
+        if facesets[side].sha256 != facts["sha256"]:
             raise UsageError(f"the faceset {facts['path']} has changed since the run; restore it or train again")
-        seen, unseen = faceset.split_by_time(record.config.held_out)
-        held_out[side] = HeldOut.choose(faceset, unseen if len(unseen) else seen, record.config.geometry)
-        counts[side] = len(held_out[side].crops.inputs)
-    return held_out, counts
+    return facesets
+
+
+def hold_out(facesets: Mapping[Side, Faceset], config: TrainConfig) -> dict[Side, HeldOut]:
+    """Held-out faces of both people; of one of whom nothing is held out, of those that are trained on."""
+    held_out: dict[Side, HeldOut] = {}
+    for side in SIDES:
+        seen, unseen = facesets[side].split_by_time(config.held_out)
+        held_out[side] = HeldOut.choose(facesets[side], unseen if len(unseen) else seen, config.geometry)
+    return held_out
+
+
+def open_held_out(record: checkpoint.RunRecord) -> tuple[dict[Side, HeldOut], dict[str, int]]:
+    """The held-out faces of a run and their number, from its facesets. Raises UsageError when they have changed."""
+    held_out = hold_out(open_facesets(record), record.config)
+    return held_out, {side: len(faces.crops.inputs) for side, faces in held_out.items()}
 
 
 def evaluate(run: Path) -> Evaluation:
     """Score the best model of `run` on its held-out faces and write RUN/sheet.png.
 
-    Raises TrainingError, FacesetError, UsageError.
+    Raises TrainingError, FacesetError, UsageError, ModelError.
     """
     model, record, progress = checkpoint.load_best(run)
-    held_out, counts = open_held_out(record)
-    figures = look(model, held_out)
+    facesets = open_facesets(record)
+    held_out = hold_out(facesets, record.config)
+    figures = look(model, held_out, Truth.open(run, facesets, record.config))
     checkpoint.write_file(run / "sheet.png", draw_sheet(model, held_out))
+    counts = {str(side): len(faces.crops.inputs) for side, faces in held_out.items()}
     return Evaluation(str(run), record.config.name, progress.iteration, counts, figures)
