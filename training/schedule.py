@@ -44,6 +44,11 @@ def occluded_share(config: TrainConfig, used: float) -> float:
     return config.augment.occluded * (min(1.0, used / by) if by else 1.0)
 
 
+def still_small(config: TrainConfig, used: float) -> bool:
+    """Whether the model is trained at half its resolution, see Note [Growing] in training.model."""
+    return config.model.grows and used < config.half_until
+
+
 def average_decay(config: TrainConfig, iteration: int) -> float:
     """Of the averaged weights: young averages follow quickly, so that a short run is not averaged with its start."""
     return min(config.ema, iteration / (iteration + 20))

@@ -31,11 +31,11 @@ from training.checkpoint import Progress, RunRecord
 from training.config import DEFAULT_MINUTES, TrainConfig
 from training.evaluate import HeldOut, draw_sheet, look
 from training.faceset import Faceset
-from training.model import SIDES, Side, SwapModel
+from training.model import SIDES, FaceAutoencoder, Side, SwapModel
 from training.models import build_model, count_parameters
 from training.objective import Objective
 from training.optimizers import average, make_optimizer
-from training.schedule import average_decay, budget_used, learning_rate, occluded_share, warp_strength
+from training.schedule import average_decay, budget_used, learning_rate, occluded_share, still_small, warp_strength
 
 _log = logging.getLogger(__name__)
 
@@ -146,6 +146,11 @@ def train(
     with _stop_signals() as stop:
         while budget_used(config, progress) < 1 and not stop.is_set():
             used = budget_used(config, progress)
+            if config.model.grows and not still_small(config, used):
+                for each in (model, ema):
+                    if isinstance(each, FaceAutoencoder) and each.small:
+                        each.grow()
+            size = config.model.resolution // (2 if still_small(config, used) else 1)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, progress.iteration, used)
 
@@ -154,7 +159,7 @@ def train(
                 faces = stacks[side].batch(config.batch, generator).to(device, non_blocking=True)
                 pair = augment(
                     faces,
-                    config.model.resolution,
+                    size,
                     stacks[side].margin,
                     config.augment,
                     warp_strength(config, used),
