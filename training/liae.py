@@ -50,7 +50,7 @@ class LiaeAutoencoder(SwapModel):
         self.mask_head = MaskHead(config)
         self.statistics = CodeStatistics(config.code)
 
-    def paint(self, faces: Tensor, side: Side) -> tuple[Painted, Tensor, Tensor | None]:
+    def paint(self, faces: Tensor, side: Side, people: Tensor | None = None) -> tuple[Painted, Tensor, Tensor | None]:
         maps, code = self.encoder.encode(faces)
         common = self.encoder.unfold(code)
         own = common if side == "identity" else self.inter_b(maps[-1])
