@@ -35,6 +35,8 @@ class FaceStack:
     """(N, 5, P, P) uint8: B, G, R, face mask, eyes and mouth."""
     margin: float
     """Width of what is stacked, relative to the training crop."""
+    poses: Tensor
+    """(N, 2) float32: yaw and pitch in degrees, see training.pose."""
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -118,4 +120,6 @@ def stack_faces(
         for done, _ in enumerate(pool.map(load, range(len(indices))), start=1):
             if on_progress is not None:
                 on_progress(done, len(indices))
-    return FaceStack(pixels, MARGIN)
+    records = [faceset.records[int(index)] for index in indices]
+    poses = torch.tensor([[record.yaw, record.pitch] for record in records], dtype=torch.float32)
+    return FaceStack(pixels, MARGIN, poses)
