@@ -1,10 +1,10 @@
-"""Trains and scores one recipe with one seed: a cell of a benchmark's table. A configuration in, its scores over time out.
+"""Trains and scores one recipe with one seed: a cell of a table. A configuration in, its scores over time out.
 
 Note [Off the clock]
-    A cell trains in slices. At each mark, a share of its budget, it saves and stops as Ctrl-C would stop it, its averaged
-    weights are exported, and it resumes to the last bit where it was. The clock of a run counts training alone, so
-    neither exporting nor scoring costs it anything; scoring waits until the training is over. Looks at held-out faces
-    are left out but for the last one.
+    A cell trains in slices. At each mark, a share of its budget, it saves and stops as Ctrl-C would stop it, its
+    averaged weights are exported, and it resumes to the last bit where it was. The clock of a run counts training
+    alone, so neither exporting nor scoring costs it anything; scoring waits until the training is over. Looks at
+    held-out faces are left out but for the last one.
 
 Every finished cell is one JSON file: a benchmark that was interrupted goes on with the cells that are missing.
 """
@@ -23,7 +23,7 @@ from typing import Any
 
 import cv2
 
-from benchmarks.rendered_scene import RenderedScene
+from benchmarks.ground import Ground
 from benchmarks.swap_score import blend_for, score_model, write_model
 from realtime.files import write_atomically
 from training import checkpoint
@@ -32,20 +32,6 @@ from training.train import TrainProgress, train
 
 NEVER = 10**8
 """Steps between looks and between saves: only the end, and what a mark asks for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """What all cells of a benchmark share."""
-
-    identity: Path
-    """Faceset of who is swapped in."""
-    performer: Path
-    scene: RenderedScene
-    """What is scored."""
-    rehearsal: RenderedScene | None
-    """What placements are measured on, of the finished models only: it costs more than all scoring."""
-    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +103,7 @@ def run_cells(
     jobs: int = 1,
     on_done: Callable[[dict[str, Any], int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """All cells in their order, `jobs` at a time, each in a fresh process. `on_done`: a result, cells done, cells in all.
+    """All cells in their order, `jobs` at a time, each in a fresh process. `on_done`: a result, cells done, all cells.
 
     The processes are spawned: a script that calls this needs the usual `if __name__ == "__main__":`. The first error
     of a cell is raised once the cells that are under way are done.
