@@ -62,3 +62,13 @@ class Objective(nn.Module):
                 from training.peer_losses import faceswap_loss
 
                 return faceswap_loss(painted, mask, pair)
+
+
+def compiled(objective: nn.Module, config: TrainConfig) -> nn.Module:
+    """`objective` compiled where the configuration wants it; what cannot be compiled runs as it is."""
+    on_gpu = next(objective.parameters()).is_cuda
+    if config.compile == "off" or (config.compile == "auto" and not on_gpu):
+        return objective
+    torch._dynamo.config.suppress_errors = True
+    objective.compile()
+    return objective

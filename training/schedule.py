@@ -6,22 +6,60 @@ All of it is a pure function of how much of the budget is used, so a run can be 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 from training.checkpoint import Progress
-from training.config import TrainConfig
+from training.config import DEFAULT_MINUTES, TrainConfig
+from training.plateau import Plateau
 
 LAST_RATE = 0.02
 """Of the full learning rate, at the end of the run."""
 
 
-def budget_used(config: TrainConfig, progress: Progress) -> float:
-    """0 at the start of the run, 1 at its end."""
-    shares = [0.0]
-    if config.iterations is not None:
-        shares.append(progress.iteration / config.iterations)
-    if config.minutes is not None:
-        shares.append(progress.elapsed_s / (60 * config.minutes))
-    return min(1.0, max(shares))
+class Budget:
+    """How much of a run is over: by its minutes and its steps, or by its plateau. The looks tell it all it knows.
+
+    With `until_plateau`, minutes and steps are only where the run ends at the latest.
+    """
+
+    def __init__(self, config: TrainConfig, history: Sequence[Mapping[str, float]] = ()) -> None:
+        """`history`: the looks of the run until now, oldest first."""
+        self._config = config
+        self.plateau: Plateau | None = None
+        if config.until_plateau:
+            cap_s = None if config.minutes is None else 60 * config.minutes
+            by_steps = config.iterations is not None
+            self.plateau = Plateau(
+                decay_from=config.decay_from,
+                horizon=float(config.iterations or cap_s or 60 * DEFAULT_MINUTES),
+                cap=float(config.iterations) if config.iterations is not None else cap_s,
+                clock="iteration" if by_steps else "elapsed_s",
+            )
+            self.plateau.replay(history)
+
+    def used(self, progress: Progress) -> float:
+        """0 at the start of the run, 1 at its end."""
+        if self.plateau is not None:
+            by_steps = self.plateau.clock == "iteration"
+            return self.plateau.used(progress.iteration if by_steps else progress.elapsed_s)
+        shares = [0.0]
+        if self._config.iterations is not None:
+            shares.append(progress.iteration / self._config.iterations)
+        if self._config.minutes is not None:
+            shares.append(progress.elapsed_s / (60 * self._config.minutes))
+        return min(1.0, max(shares))
+
+    def add(self, look: Mapping[str, float]) -> None:
+        """Hear of a look at the held-out faces."""
+        if self.plateau is not None:
+            self.plateau.add(look)
+
+    def left_s(self, progress: Progress) -> float | None:
+        """Training time until the end; None: not known yet."""
+        used = self.used(progress)
+        if not used or (self.plateau is not None and self.plateau.decided_at is None):
+            return None
+        return progress.elapsed_s * (1 - used) / used
 
 
 def learning_rate(config: TrainConfig, iteration: int, used: float) -> float:

@@ -2,7 +2,7 @@
 
 It reads from top to bottom: open, resume, step, look, save, stop. Rates and warp depend only on how much of the budget
 is used, so a run can be stopped and resumed anywhere. With a budget in steps and a seed, the result on a CPU is the
-same to the last bit, interrupted or not.
+same to the last bit, interrupted or not; several processes reach it together, see training.distributed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,20 +23,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from realtime.errors import TrainingError, UsageError
+from realtime.errors import TrainingError
 from training import checkpoint
-from training.augment import Pair, augment
-from training.batches import FaceStack, stack_faces
-from training.checkpoint import Progress, RunRecord
-from training.config import DEFAULT_MINUTES, TrainConfig
-from training.evaluate import HeldOut, draw_sheet, look
+from training.augment import Pair
+from training.batches import stack_faces
+from training.checkpoint import Progress
+from training.config import TrainConfig
+from training.distributed import Ranks
 from training.faceset import Faceset
+from training.gan import GanFinish
 from training.model import SIDES, FaceAutoencoder, Side, SwapModel
 from training.models import build_model, count_parameters
-from training.objective import Objective
+from training.objective import Objective, compiled
+from training.observer import Observer
 from training.optimizers import average, make_optimizer
-from training.schedule import average_decay, budget_used, learning_rate, occluded_share, still_small, warp_strength
+from training.sampling import PairSource
+from training.schedule import Budget, average_decay, learning_rate, occluded_share, still_small, warp_strength
+from training.settle import settle
 
+NOTE_EVERY = 10
+"""Steps between two entries of the losses in the journal."""
 _log = logging.getLogger(__name__)
 
 
@@ -75,11 +81,6 @@ class TrainSummary:
         return asdict(self)
 
 
-def pick_device() -> torch.device:
-    """The GPU when there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def wants_bf16(config: TrainConfig, device: torch.device) -> bool:
     """Whether to autocast to bfloat16: where it was asked for, or where the hardware multiplies it natively."""
     if config.precision != "auto":
@@ -100,75 +101,79 @@ def train(
     minutes: float | None = None,
     iterations: int | None = None,
     on_progress: Callable[[TrainProgress], None] | None = None,
+    on_look: Callable[[Progress, SwapModel], None] | None = None,
 ) -> TrainSummary:
     """Train `run` until its budget is used, or until SIGINT or SIGTERM; either way the newest state is saved.
 
     `minutes` and `iterations` replace the budget of the configuration. With `resume`, the run's own configuration
     counts, and of `config` only threads and precision, where they are given; where nothing was saved yet, the run
     starts afresh. Without `resume`, a folder where no weights were saved yet is taken as an empty one.
-    Raises UsageError, FacesetError, TrainingError.
+    `on_progress` hears of every step; `on_look` gets the averaged weights at every look, and has to leave them alone.
+    Under torchrun, all processes call this alike. Raises UsageError, FacesetError, TrainingError.
     """
-    sets = {"identity": Faceset.open(identity), "performer": Faceset.open(performer)}
-    facesets = {side: {"path": str(s.path.resolve()), "sha256": s.sha256, "faces": len(s)} for side, s in sets.items()}
-    config = _settle(run, config, facesets, resume=resume, minutes=minutes, iterations=iterations)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    device = pick_device()
-    bf16 = wants_bf16(config, device)
-    ours = config.style == "liveswap"
-    layout = torch.channels_last if ours else torch.contiguous_format
+    with ExitStack() as held:
+        ranks = held.enter_context(Ranks.join())
+        stop = held.enter_context(_stop_signals())
+        sets: dict[Side, Faceset] = {"identity": Faceset.open(identity), "performer": Faceset.open(performer)}
+        facts: dict[str, dict[str, Any]] = {
+            side: {"path": str(s.path.resolve()), "sha256": s.sha256, "faces": len(s)} for side, s in sets.items()
+        }
+        config = settle(run, config, facts, resume=resume, minutes=minutes, iterations=iterations)
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        bf16 = wants_bf16(config, ranks.device)
+        layout = torch.channels_last if config.style == "liveswap" else torch.contiguous_format
 
-    model = _placed(build_model(config.model), device, layout)
-    ema = _placed(build_model(config.model), device, layout).requires_grad_(False)
-    ema.load_state_dict(model.state_dict())
-    objective = Objective(model, config, bf16=bf16)
-    weights: list[Tensor] = list(model.parameters())
-    averages: list[Tensor] = list(ema.parameters())
-    optimizer = make_optimizer(config, weights)
-    generator = torch.Generator().manual_seed(config.seed)
-    progress = Progress(history=[])
-    checkpoint.sweep(run)
-    if resume and (run / checkpoint.LATEST).is_file():
-        progress = checkpoint.load_latest(run, model, ema, optimizer, generator)
-        _log.info("resuming %s at step %d", run, progress.iteration)
+        model, ema = (_placed(build_model(config.model), ranks.device, layout) for _ in range(2))
+        ema.requires_grad_(False).load_state_dict(model.state_dict())
+        weights: list[Tensor] = list(model.parameters())
+        averages: list[Tensor] = list(ema.parameters())
+        optimizer = make_optimizer(config, weights)
+        gan = GanFinish(config, bf16=bf16, average=ranks.mean).to(ranks.device)
+        generator = torch.Generator().manual_seed(config.seed)
+        progress = Progress(history=[])
+        checkpoint.sweep(run)
+        if resume and (run / checkpoint.LATEST).is_file():
+            progress = checkpoint.load_latest(run, model, ema, optimizer, generator)
+            _log.info("resuming %s at step %d", run, progress.iteration)
+        objective = compiled(ranks.wrap(Objective(model, config, bf16=bf16), unused=config.model.grows), config)
+        budget = Budget(config, progress.history or ())
+        sources = {}
+        for side in SIDES:
+            seen, _ = sets[side].split_by_time(config.held_out)
+            sources[side] = PairSource(stack_faces(sets[side], seen, config.geometry), config, side, ranks)
+        observer = held.enter_context(Observer(run, sets, config, progress)) if ranks.leads else None
 
-    stacks: dict[Side, FaceStack] = {}
-    held_out: dict[Side, HeldOut] = {}
-    for side in SIDES:
-        seen, unseen = sets[side].split_by_time(config.held_out)
-        stacks[side] = stack_faces(sets[side], seen, config.geometry)
-        held_out[side] = HeldOut.choose(sets[side], unseen if len(unseen) else seen, config.geometry)
-
-    began_s, done_s, first = time.monotonic(), progress.elapsed_s, progress.iteration
-    saved = first
-    latest_look: float | None = None
-    with _stop_signals() as stop:
-        while budget_used(config, progress) < 1 and not stop.is_set():
-            used = budget_used(config, progress)
-            if config.model.grows and not still_small(config, used):
-                for each in (model, ema):
-                    if isinstance(each, FaceAutoencoder) and each.small:
-                        each.grow()
-            size = config.model.resolution // (2 if still_small(config, used) else 1)
+        began_s, done_s, first = time.monotonic(), progress.elapsed_s, progress.iteration
+        saved = first
+        latest_look: float | None = None
+        while (used := budget.used(progress)) < 1 and not ranks.any(stop.is_set()):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, progress.iteration, used)
-
-            pairs: dict[Side, Pair] = {}
-            for side in SIDES:
-                faces = stacks[side].batch(config.batch, generator).to(device, non_blocking=True)
-                pair = augment(
-                    faces,
-                    size,
-                    stacks[side].margin,
-                    config.augment,
-                    warp_strength(config, used),
+            if not still_small(config, used):
+                _grow(model, ema)
+            drawn = [
+                sources[side].draw(
                     generator,
-                    occluded_share(config, used),
+                    size=config.model.resolution // (2 if still_small(config, used) else 1),
+                    strength=warp_strength(config, used),
+                    occluded=occluded_share(config, used),
                 )
-                pairs[side] = pair._replace(inputs=pair.inputs.contiguous(memory_format=layout))
-            losses = objective(pairs)
-            losses.total.backward()
+                for side in SIDES
+            ]
+
+            loss = torch.zeros((), device=ranks.device)
+            parts: dict[str, Tensor] = {}
+            for part in range(config.accumulate):
+                pairs = {side: _laid(next(source), layout) for side, source in zip(SIDES, drawn, strict=True)}
+                with ranks.no_sync(objective, part + 1 < config.accumulate):
+                    losses = objective(pairs)
+                    total = losses.total + gan.generator_term(losses.painted, pairs, used, generator)
+                    torch.autograd.backward(total / config.accumulate)
+                gan.learn(losses.painted, pairs, used, generator)
+                loss += total.detach() / config.accumulate
+                parts = losses.parts
             norm = torch.nn.utils.clip_grad_norm_(weights, config.clip)
             # A step with a bad gradient would be in the weights for good; the check is one number, on the CPU free.
             if not math.isfinite(norm.item()):
@@ -180,35 +185,60 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             progress.iteration += 1
             average(optimizer, averages, weights, average_decay(config, progress.iteration))
-            progress.elapsed_s = done_s + time.monotonic() - began_s
+            progress.elapsed_s = ranks.lead(done_s + time.monotonic() - began_s)
 
-            ended = budget_used(config, progress) >= 1
+            ended = budget.used(progress) >= 1
+            samples_per_s = 2 * config.batch * (progress.iteration - first) / (time.monotonic() - began_s)
+            if observer is not None and progress.iteration % NOTE_EVERY == 0:
+                noted = {f"loss/{name}": float(value) for name, value in parts.items()}
+                rates = {"rate": learning_rate(config, progress.iteration, used), "samples_per_s": samples_per_s}
+                observer.journal.step(
+                    progress.iteration, {"loss": float(loss), **noted, **rates, "gradient_norm": float(norm)}
+                )
             if progress.iteration % config.evaluate_every == 0 or ended:
-                latest_look = _evaluate(run, ema, held_out, progress)
-            if progress.iteration % config.save_every == 0 or ended or stop.is_set():
+                figures = {} if observer is None else observer.look(ema, progress)
+                figures = json.loads(ranks.tell(json.dumps(figures).encode()))
+                budget.add({"iteration": float(progress.iteration), **figures})
+                latest_look = figures["score"]
+                if on_look is not None and ranks.leads:
+                    on_look(progress, ema)
+            if ranks.leads and (progress.iteration % config.save_every == 0 or ended or stop.is_set()):
                 checkpoint.save_latest(run, model, ema, optimizer, generator, progress)
                 saved = progress.iteration
-            if on_progress is not None:
-                on_progress(_describe(config, progress, first, began_s, losses.total.item(), latest_look))
+            if on_progress is not None and ranks.leads:
+                left_s = budget.left_s(progress)
+                on_progress(
+                    TrainProgress(
+                        progress.iteration,
+                        config.iterations,
+                        progress.elapsed_s,
+                        left_s,
+                        float(loss),
+                        latest_look,
+                        samples_per_s,
+                    )
+                )
 
-    if saved != progress.iteration:  # the signal came after the last chance to save
-        checkpoint.save_latest(run, model, ema, optimizer, generator, progress)
-    if not (run / checkpoint.BEST).is_file():  # stopped before the first look: something to export all the same
-        checkpoint.save_best(run, ema, progress)
-    elapsed_s = max(time.monotonic() - began_s, 1e-9)
-    return TrainSummary(
-        run=str(run),
-        preset=config.name,
-        iterations=progress.iteration,
-        elapsed_s=round(progress.elapsed_s, 2),
-        best_score=progress.best_score,
-        best_iteration=progress.best_iteration,
-        samples_per_s=round((progress.iteration - first) * 2 * config.batch / elapsed_s, 2),
-        parameters=count_parameters(model),
-        device=device.type,
-        precision="bf16" if bf16 else "fp32",
-        stopped_early=budget_used(config, progress) < 1,
-    )
+        if ranks.leads and saved != progress.iteration:  # the signal came after the last chance to save
+            checkpoint.save_latest(run, model, ema, optimizer, generator, progress)
+        if (
+            ranks.leads and not (run / checkpoint.BEST).is_file()
+        ):  # stopped before the first look: something to export all the same
+            checkpoint.save_best(run, ema, progress)
+        elapsed_s = max(time.monotonic() - began_s, 1e-9)
+        return TrainSummary(
+            run=str(run),
+            preset=config.name,
+            iterations=progress.iteration,
+            elapsed_s=round(progress.elapsed_s, 2),
+            best_score=progress.best_score,
+            best_iteration=progress.best_iteration,
+            samples_per_s=round((progress.iteration - first) * 2 * config.batch / elapsed_s, 2),
+            parameters=count_parameters(model),
+            device=ranks.device.type,
+            precision="bf16" if bf16 else "fp32",
+            stopped_early=budget.used(progress) < 1,
+        )
 
 
 def _placed(model: SwapModel, device: torch.device, layout: torch.memory_format) -> SwapModel:
@@ -220,65 +250,15 @@ def _placed(model: SwapModel, device: torch.device, layout: torch.memory_format)
     return model
 
 
-def _settle(
-    run: Path,
-    config: TrainConfig,
-    facesets: dict[str, dict[str, Any]],
-    *,
-    resume: bool,
-    minutes: float | None,
-    iterations: int | None,
-) -> TrainConfig:
-    """The configuration that counts, with run.json on disk."""
-    if run.exists() and not run.is_dir():
-        raise UsageError(f"{run} is a file; give --out the name of a folder")
-    trained = any((run / name).is_file() for name in (checkpoint.LATEST, checkpoint.BEST))
-    if (run / checkpoint.RUN).is_file() and (resume or trained):
-        if not resume:
-            raise UsageError(f"{run} holds a run already; pass --resume to go on with it, or another --out")
-        record = checkpoint.read_run(run)
-        for side, now in facesets.items():
-            if record.facesets.get(side, {}).get("sha256") != now["sha256"]:
-                raise UsageError(f"{run} was trained on another {side} faceset; give that one, or another --out")
-        threads, precision = config.threads or record.config.threads, config.precision
-        config = replace(record.config, threads=threads)
-        if precision != "auto":
-            config = replace(config, precision=precision)
-    if minutes is not None or iterations is not None:
-        config = replace(config, minutes=minutes, iterations=iterations)
-    if config.minutes is None and config.iterations is None:
-        config = replace(config, minutes=DEFAULT_MINUTES)
-    checkpoint.write_run(run, RunRecord(config, facesets))
-    return config
+def _laid(pair: Pair, layout: torch.memory_format) -> Pair:
+    return pair._replace(inputs=pair.inputs.contiguous(memory_format=layout))
 
 
-def _evaluate(run: Path, ema: SwapModel, held_out: dict[Side, HeldOut], progress: Progress) -> float:
-    """Look at the held-out faces, keep the best, leave a picture. Returns the score."""
-    scores = look(ema, held_out)
-    entry = {"iteration": float(progress.iteration), "elapsed_s": round(progress.elapsed_s, 2), **scores}
-    progress.history = [*(progress.history or []), entry]
-    if scores["score"] > progress.best_score:
-        progress.best_score, progress.best_iteration = scores["score"], progress.iteration
-        checkpoint.save_best(run, ema, progress)
-    checkpoint.write_file(run / "sheet.png", draw_sheet(ema, held_out))
-    checkpoint.write_file(run / "history.json", json.dumps(progress.history, indent=1) + "\n")
-    return scores["score"]
-
-
-def _describe(
-    config: TrainConfig, progress: Progress, first: int, began_s: float, loss: float, held_out: float | None
-) -> TrainProgress:
-    used = budget_used(config, progress)
-    step_s = (time.monotonic() - began_s) / max(1, progress.iteration - first)
-    return TrainProgress(
-        iteration=progress.iteration,
-        iterations_planned=config.iterations,
-        elapsed_s=progress.elapsed_s,
-        eta_s=progress.elapsed_s * (1 - used) / used if used > 0 else None,
-        loss=loss,
-        held_out=held_out,
-        samples_per_s=2 * config.batch / step_s,
-    )
+def _grow(*models: SwapModel) -> None:
+    """Let them paint at full resolution, if they do not yet."""
+    for model in models:
+        if isinstance(model, FaceAutoencoder) and model.small:
+            model.grow()
 
 
 @contextmanager

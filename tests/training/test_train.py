@@ -30,7 +30,7 @@ from training.checkpoint import BEST, LATEST, RUN, Progress, load_best, load_lat
 from training.evaluate import look, open_held_out
 from training.losses import side_loss
 from training.model import CodeStatistics, FaceAutoencoder
-from training.schedule import budget_used, learning_rate, occluded_share, warp_strength
+from training.schedule import Budget, learning_rate, occluded_share, warp_strength
 from training.train import TrainProgress, train, wants_bf16
 
 STEPS = 5
@@ -599,10 +599,10 @@ def test_occluders_come_in_once_and_stay() -> None:
 
 def test_the_budget_ends_with_whichever_of_time_and_steps_ends_first() -> None:
     config = replace(TINY, minutes=2.0, iterations=100)
-    assert budget_used(config, Progress(iteration=10, elapsed_s=30.0)) == 0.25
-    assert budget_used(config, Progress(iteration=90, elapsed_s=30.0)) == 0.9
-    assert budget_used(config, Progress(iteration=90, elapsed_s=300.0)) == 1.0
-    assert budget_used(replace(TINY, minutes=None, iterations=None), Progress(iteration=90)) == 0.0
+    assert Budget(config).used(Progress(iteration=10, elapsed_s=30.0)) == 0.25
+    assert Budget(config).used(Progress(iteration=90, elapsed_s=30.0)) == 0.9
+    assert Budget(config).used(Progress(iteration=90, elapsed_s=300.0)) == 1.0
+    assert Budget(replace(TINY, minutes=None, iterations=None)).used(Progress(iteration=90)) == 0.0
 
 
 def test_a_budget_in_minutes_ends_the_run_and_counts_over_interruptions(people: People, tmp_path: Path) -> None:
