@@ -1,0 +1,267 @@
+"""Writes the page that tells how a run went. A run folder in, RUN/report.html out.
+
+Note [Report]
+    One file without scripts and without anything from elsewhere: pictures and curves lie inside it, so that it can be
+    sent on, and what comes out of files - names, figures, tags - is escaped, because a run may come from a stranger.
+    It names folders, not paths.
+
+    What it shows comes from run.json, history.json, the sheets and the event files, see Note [Journal].
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import logging
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from realtime import machine
+from realtime.errors import TrainingError
+from realtime.files import explain
+from training import checkpoint
+from training.checkpoint import RunRecord
+from training.contact_sheet import pick_evenly
+from training.evaluate import LOST_BELOW, worth
+from training.journal import EVENTS, HISTORY, Entry, list_sheets
+from training.plateau import forecast
+from training.run_curves import Chart, Points, draw
+
+REPORT = "report.html"
+_MOST_POINTS = 400
+"""Of one curve of the event files; more cannot be seen."""
+_NOT_SHOWN = ("images", "tensors", "histograms", "compressedHistograms", "audio")
+_LARGEST_FILE = 64 << 20
+_TAG = re.compile(r"[\w./ -]{1,80}", re.ASCII)
+
+_MEANINGS = {
+    "score": ("Repainting", ".3f", "similarity of both people, repainted, to faces never trained on; 1 is equal"),
+    "identity_margin": ("Identity", ".2f", "whom the swap looks like: 0 the performer, 1 the identity"),
+    "expression_followed": ("Expression", ".0%", "share of the motion of lips, lids and brows that is made, too"),
+    "expression_error_iod": ("Expression error", ".1%", "distance from the performer's motion, in eye distances"),
+    "pose_error_deg": ("Pose error", ".1f", "degrees by which the head turns otherwise; 2 is the error of measuring"),
+    "flicker": ("Flicker", ".1f", "grey levels of change that the performer did not make"),
+    "swap_found": ("Found", ".0%", "share of swaps in which a face is seen"),
+    "critic_accuracy": ("Critic", ".0%", "share of held-out faces that the judge of the identity tells apart"),
+}
+"""By figure: its title, how it is printed, and what it means."""
+_LOST = {
+    "swap_found": "no face is seen in it",
+    "identity_margin": "it still looks like the performer",
+    "expression_followed": "it does not follow the performer's expression",
+}
+
+
+def write_report(run: Path) -> Path:
+    """Write RUN/report.html from what the run has written so far, and return its path.
+
+    Raises TrainingError: one sentence, for a folder without a run, a damaged one, or a disk that cannot be written.
+    """
+    record, history = checkpoint.read_run(run), read_history(run)
+    path = run / REPORT
+    checkpoint.write_file(path, _page(run, record, history, read_scalars(run)))
+    return path
+
+
+def read_history(run: Path) -> list[Entry]:
+    """The looks of a run, oldest first; none when nothing was looked at. Raises TrainingError when it is damaged."""
+    path = run / HISTORY
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise ValueError("too large")
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        history = [{str(name): float(value) for name, value in entry.items()} for entry in entries]
+        if not all("iteration" in e and "score" in e and all(map(math.isfinite, e.values())) for e in history):
+            raise ValueError("no looks")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise TrainingError(explain(error, path)) from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise TrainingError(f"{path} is damaged; remove it, the next look writes a new one") from error
+    return history
+
+
+def read_scalars(run: Path) -> dict[str, Points]:
+    """The curves of the event files by tag; none where there are no event files."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    if not (run / EVENTS).is_dir():
+        return {}
+    limits = {
+        "scalars": _MOST_POINTS,
+        "images": 1,
+        "tensors": 1,
+        "histograms": 1,
+        "compressedHistograms": 1,
+        "audio": 1,
+    }
+    with _quiet("tensorboard"):
+        events = EventAccumulator(str(run / EVENTS), size_guidance=limits).Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if _TAG.fullmatch(tag)]
+    curves = {tag: [(float(e.step), float(e.value)) for e in events.Scalars(tag)] for tag in tags}
+    return {tag: [p for p in points if math.isfinite(p[1])] for tag, points in curves.items()}
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Without the warnings of a library's logger: a resumed run is nothing to warn of."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def verdict(history: Sequence[Entry]) -> str:
+    """What the looks say, in one or two sentences for the person who trains."""
+    if not history:
+        return "No look at the held-out faces yet: there is nothing to say."
+    best = max(history, key=worth)
+    lost = [why for name, why in _LOST.items() if best.get(name, math.inf) < LOST_BELOW[name]]
+    if lost:
+        said = f"This is not a swap yet: {' and '.join(lost)}."
+    else:
+        parts = []
+        if "identity_margin" in best:
+            parts.append(f"looks like the identity ({best['identity_margin']:.2f}, where 1 is the identity itself)")
+        if "expression_followed" in best:
+            parts.append(f"follows {max(0.0, best['expression_followed']):.0%} of the performer's expression")
+        parts.append(f"was painted by a model that repaints unseen faces with a similarity of {best['score']:.3f}")
+        said = f"The swap {', '.join(parts[:-1])}{' and ' if parts[1:] else ''}{parts[-1]}."
+    timed = all("elapsed_s" in entry for entry in history)
+    outlook = forecast(history) if timed else None
+    return said + (f" Outlook: {outlook.words.replace(':', ',')}." if outlook is not None else "")
+
+
+def _charts(history: Sequence[Entry], scalars: Mapping[str, Points]) -> list[Chart]:
+    def looks(*names: str) -> dict[str, Points]:
+        return {name: [(e["iteration"], e[name]) for e in history if name in e] for name in names}
+
+    def steps(prefix: str) -> dict[str, Points]:
+        return {tag.removeprefix(prefix): points for tag, points in scalars.items() if tag.startswith(prefix)}
+
+    return [
+        Chart("Held-out score", "similarity", looks("score", "identity_ssim", "performer_ssim")),
+        Chart("Losses", "loss", steps("loss/"), logarithmic=True),
+        Chart("Whose face it is", "identity margin", looks("identity_margin"), marks=(0.0, 1.0)),
+        Chart("Expression that is followed", "share", looks("expression_followed"), marks=(0.0, 1.0)),
+        Chart("Expression error", "eye distances", looks("expression_error_iod")),
+        Chart("Pose error", "degrees", looks("pose_error_deg")),
+        Chart("Flicker", "grey levels", looks("flicker")),
+        Chart("Learning rate", "rate", {"rate": scalars.get("rate", ())}, logarithmic=True),
+        Chart("Gradient", "norm", {"gradient_norm": scalars.get("gradient_norm", ())}, logarithmic=True),
+        Chart("Speed", "faces a second", {"samples_per_s": scalars.get("samples_per_s", ())}),
+    ]
+
+
+def _page(run: Path, record: RunRecord, history: Sequence[Entry], scalars: Mapping[str, Points]) -> str:
+    best = max(history, key=worth) if history else None
+    drawings = ((chart, draw(chart, best["iteration"] if best else None)) for chart in _charts(history, scalars))
+    curves = "".join(f"<figure><figcaption>{_text(c.title)}</figcaption>{svg}</figure>" for c, svg in drawings if svg)
+    name = _text(record.config.name)
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{name}: {_text(run.resolve().name)}</title><style>{_CSS}</style></head><body><main>
+<h1>{name} <small>{_text(run.resolve().name)}</small></h1>
+<p class="verdict">{_text(verdict(history))}</p>
+{_tiles(best)}
+{_sheets(run)}
+<h2>Curves</h2>
+<p class="note">The dotted line is the best checkpoint.</p>
+<section class="curves">{curves}</section>
+<h2>The run</h2>
+{_facts(record, history, best)}
+</main></body></html>
+"""
+
+
+def _tiles(best: Entry | None) -> str:
+    """The figures of the best checkpoint."""
+    tiles = "".join(
+        f"<div><b>{_text(title)}</b><strong>{best[name]:{form}}</strong><span>{_text(meaning)}</span></div>"
+        for name, (title, form, meaning) in _MEANINGS.items()
+        if best is not None and name in best
+    )
+    return f'<section class="tiles">{tiles}</section>' if tiles else ""
+
+
+def _sheets(run: Path) -> str:
+    """The first, the middle and the last sheet."""
+    sheets = list_sheets(run)
+    if not sheets:
+        return ""
+    figures = []
+    for title, path in zip(_titles(len(sheets)), (sheets[i] for i in pick_evenly(len(sheets), 3)), strict=True):
+        try:
+            if path.stat().st_size > _LARGEST_FILE:
+                continue
+            picture = base64.b64encode(path.read_bytes()).decode()
+        except OSError:  # the loop that draws sheets also removes them
+            continue
+        what = f"{title} look, step {int(path.stem)}"
+        image = f'<img alt="{_text(what)}" src="data:image/jpeg;base64,{picture}">'
+        figures.append(f"<figure><figcaption>{_text(what)}</figcaption>{image}</figure>")
+    return f'<h2>Held-out faces</h2><section class="sheets">{"".join(figures)}</section>'
+
+
+def _titles(count: int) -> list[str]:
+    return ["Only"] if count == 1 else ["First", "Last"] if count == 2 else ["First", "Middle", "Last"]
+
+
+def _facts(record: RunRecord, history: Sequence[Entry], best: Entry | None) -> str:
+    config, here = record.config, machine.describe()
+    rows = [("Recipe", f"{config.name}: {config.about}" if config.about else config.name)]
+    for side, facts in record.facesets.items():
+        rows.append((side.capitalize(), f"{Path(facts['path']).name}, {facts['faces']} faces"))
+    model = config.model
+    rows.append(("Model", f"{model.family}, {model.resolution} pixels, crop {config.crop}"))
+    rows.append(
+        ("Training", f"{config.optimizer}, batch {config.batch}, rate {config.learning_rate:g}, seed {config.seed}")
+    )
+    if history:
+        elapsed_s = history[-1].get("elapsed_s")
+        took = f" in {_span(elapsed_s)}" if elapsed_s is not None else ""
+        rows.append(("Trained", f"{history[-1]['iteration']:.0f} steps{took}, {len(history)} looks"))
+    if best is not None:
+        rows.append(("Best checkpoint", f"step {best['iteration']:.0f}, score {best['score']:.4f}"))
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    rows.append(("Machine", f"{here['cpu']}, {here['cores']} cores, {gpu}, {here['os']}"))
+    rows.append(("Software", f"Python {here['python']}, torch {torch.__version__}"))
+    cells = "".join(f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in rows)
+    return f"<table>{cells}</table>"
+
+
+def _span(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
+
+
+_CSS = """
+:root{color-scheme:light dark;--ink:#1c2126;--soft:#5b6670;--page:#fff;--card:#f3f5f7}
+@media(prefers-color-scheme:dark){:root{--ink:#e4e8ec;--soft:#9aa6b1;--page:#14181c;--card:#1f252b}}
+*{box-sizing:border-box}body{margin:0;background:var(--page);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
+main{max-width:1240px;margin:0 auto;padding:20px}h1{margin:0 0 8px}h1 small{color:var(--soft);font-weight:400}
+h2{margin:32px 0 8px}.verdict{font-size:1.15em;margin:0 0 16px}.note{color:var(--soft);margin:0 0 8px}
+section{display:flex;flex-wrap:wrap;gap:14px}.tiles div{flex:1 1 200px}
+.tiles div,figure{background:var(--card);border-radius:8px;padding:12px;margin:0}
+.tiles strong{display:block;font-size:1.7em;line-height:1.3}.tiles span,figcaption{color:var(--soft);font-size:.86em}
+.curves figure{flex:1 1 340px;max-width:610px}.sheets figure{flex:1 1 300px;max-width:610px}
+svg,img{display:block;width:100%;height:auto}table{border-collapse:collapse}
+th{text-align:left;font-weight:600;padding:4px 16px 4px 0;vertical-align:top;white-space:nowrap}
+td{overflow-wrap:anywhere}
+"""
