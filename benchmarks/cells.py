@@ -53,6 +53,10 @@ class Cell:
         """Where the finished cell is written."""
         return work / "cells" / f"{_plain(self.name)}-{self.seed}.json"
 
+    def model_in(self, work: Path) -> Path:
+        """Where the model of the finished cell is kept, as it was when the budget was used."""
+        return work / "models" / f"{_plain(self.name)}-{self.seed}.dfm"
+
 
 def run_cell(cell: Cell, ground: Ground, work: Path) -> dict[str, Any]:
     """Train and score one cell; a cell that was finished before is read. Has to run on the main thread of a process.
@@ -86,9 +90,8 @@ def run_cell(cell: Cell, ground: Ground, work: Path) -> dict[str, Any]:
         "held_out": (progress.history or [{}])[-1],
         "snapshots": snapshots,
     }
-    models = work / "models"
-    models.mkdir(exist_ok=True)
-    (folder / "final.dfm").replace(models / f"{path.stem}.dfm")
+    cell.model_in(work).parent.mkdir(exist_ok=True)
+    (folder / "final.dfm").replace(cell.model_in(work))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(result, indent=1) + "\n")
     shutil.rmtree(folder)

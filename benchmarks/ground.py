@@ -42,11 +42,13 @@ def prepare(
     threads: int = 1,
     every: int = 10,
     run_up: int = 3,
+    rehearse: bool = True,
     say: Callable[[str], None] = lambda text: None,
 ) -> Ground:
     """Film both actors for `frames` moments and take out their faces, or use those in the folder `facesets`.
 
-    `every` and `run_up`: see Note [Bursts]. What was made before in `work` is kept.
+    `every` and `run_up`: see Note [Bursts]. Without `rehearse` no placements can be measured. What was made before in
+    `work` is kept.
     """
     work.mkdir(parents=True, exist_ok=True)
     if facesets is None:
@@ -54,8 +56,10 @@ def prepare(
         _make_facesets(work, frames, say)
     say("rendering the scene")
     rendered = RenderedScene.open(work / "scenes", SCENE, every=every, run_up=run_up)
-    practised = replace(SCENE, frames=frames, fps=FILM_FPS, seed=SEEDS["performer"])
-    rehearsal = RenderedScene.open(work / "scenes", practised, every=max(1, frames // REHEARSED), run_up=0)
+    rehearsal = None
+    if rehearse:
+        practised = replace(SCENE, frames=frames, fps=FILM_FPS, seed=SEEDS["performer"])
+        rehearsal = RenderedScene.open(work / "scenes", practised, every=max(1, frames // REHEARSED), run_up=0)
     return Ground(facesets / "identity-faces", facesets / "performer-faces", rendered, rehearsal, threads)
 
 
