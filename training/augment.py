@@ -71,6 +71,8 @@ class Pair(NamedTuple):
     """Where the face is seen in the input."""
     details: Tensor
     """Eyes and mouth in the target."""
+    people: Tensor | None = None
+    """(N,) int64: which of many performers each face shows; None where nobody asks."""
 
 
 class Numbers(NamedTuple):

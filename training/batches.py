@@ -37,6 +37,8 @@ class FaceStack:
     """Width of what is stacked, relative to the training crop."""
     poses: Tensor
     """(N, 2) float32: yaw and pitch in degrees, see training.pose."""
+    sources: Tensor
+    """(N,) int64: number of the source that each face was taken from."""
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -122,4 +124,5 @@ def stack_faces(
                 on_progress(done, len(indices))
     records = [faceset.records[int(index)] for index in indices]
     poses = torch.tensor([[record.yaw, record.pitch] for record in records], dtype=torch.float32)
-    return FaceStack(pixels, MARGIN, poses)
+    sources = torch.tensor([record.source for record in records])
+    return FaceStack(pixels, MARGIN, poses, sources)

@@ -37,6 +37,8 @@ class TrainConfig:
     """Faces of each person in one step, over all processes."""
     accumulate: int = 1
     """Parts that the batch of a process is computed in, one after the other, to need less memory."""
+    many: bool = False
+    """Whether each source of the performer's faceset shows another person, see Note [Many performers]."""
     balance: float = 0.0
     """Share of each batch that is drawn evenly over head poses instead of evenly over faces."""
     half_until: float = 0.0

@@ -40,7 +40,7 @@ class Objective(nn.Module):
         for side in SIDES:
             pair = pairs[side]
             with torch.autocast(pair.inputs.device.type, torch.bfloat16, enabled=self._bf16):
-                painted[side], mask, code = self.model.paint(pair.inputs, side)
+                painted[side], mask, code = self.model.paint(pair.inputs, side, pair.people)
             parts[side] = self._side(painted[side], mask, pair)
             if code is not None and isinstance(self.model, FaceAutoencoder):
                 statistics = self.model.statistics

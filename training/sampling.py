@@ -64,6 +64,7 @@ class PairSource:
         self._parts = [slice(start, start + share) for start in range(mine.start, mine.stop, share)]
         even = torch.full((len(stack),), 1 / len(stack), dtype=torch.float64)
         self._chances = torch.lerp(even, pose_shares(stack.poses), config.balance).cumsum(0)
+        self._tells_people = config.many and side == "performer"
         self._pixels = stack.pixels
         if self._device.type == "cuda" and stack.pixels.nbytes < RESIDENT * torch.cuda.mem_get_info()[0]:
             self._pixels = stack.pixels.to(self._device)
@@ -82,7 +83,7 @@ class PairSource:
         faces = self._choose(generator)
         if self._peer:
             pair = self._peer(self._gather(faces), size, self._stack.margin, generator)
-            return iter([Pair(*(plane[rows] for plane in pair)) for rows in self._parts])
+            return iter([Pair(*(plane[rows] for plane in pair[:5])) for rows in self._parts])
         partners = torch.randint(0, len(self._stack), (self._config.batch,), generator=generator)
         numbers = draw_numbers(self._config.batch, self._config.augment, generator)
         make = partial(self._make, size=size, strength=strength, occluded=occluded)
@@ -100,7 +101,8 @@ class PairSource:
         self, faces: Tensor, partners: Tensor, numbers: Numbers, size: int, strength: float, occluded: float
     ) -> Pair:
         others = self._gather(partners[shows_another(numbers.things, occluded)])
-        return stray(self._gather(faces), numbers, size, self._stack.margin, strength, occluded, others)
+        pair = stray(self._gather(faces), numbers, size, self._stack.margin, strength, occluded, others)
+        return pair._replace(people=self._stack.sources[faces].to(self._device) if self._tells_people else None)
 
 
 def _peer_pair(config: TrainConfig, side: Side) -> Callable[[Tensor, int, float, torch.Generator], Pair] | None:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -118,6 +118,8 @@ def train(
         facts: dict[str, dict[str, Any]] = {
             side: {"path": str(s.path.resolve()), "sha256": s.sha256, "faces": len(s)} for side, s in sets.items()
         }
+        if config.many:
+            config = replace(config, model=replace(config.model, people=len(sets["performer"].sources)))
         config = settle(run, config, facts, resume=resume, minutes=minutes, iterations=iterations)
         if config.threads is not None:
             torch.set_num_threads(config.threads)

@@ -33,7 +33,7 @@ def stack(poses: Tensor | None = None, count: int = 40) -> FaceStack:
     """Faces of one level of grey each, so that a pair tells which face it shows."""
     levels = torch.linspace(20, 235, count).round().to(torch.uint8)
     poses = torch.zeros(count, 2) if poses is None else poses
-    return FaceStack(levels[:, None, None, None].expand(-1, 5, 40, 40).contiguous(), MARGIN, poses)
+    return FaceStack(levels[:, None, None, None].expand(-1, 5, 40, 40).contiguous(), MARGIN, poses, torch.arange(count))
 
 
 def alone(rank: int = 0, count: int = 1) -> Ranks:
@@ -46,7 +46,7 @@ def drawn(faces: FaceStack, config: TrainConfig, generator: torch.Generator, ran
 
 
 def joined(parts: list[Pair]) -> Pair:
-    return Pair(*(torch.cat(planes) for planes in zip(*parts, strict=True)))
+    return Pair(*(torch.cat(planes) for planes in zip(*(part[:5] for part in parts), strict=True)))
 
 
 def turned(ahead: int = 36, aside: int = 4) -> Tensor:
@@ -143,3 +143,15 @@ def test_a_batch_that_cannot_be_cut_is_one_sentence() -> None:
     message = "2 processes with 3 parts each cannot share a batch of 15 equally; give a --batch that is a multiple of 6"
     with pytest.raises(UsageError, match=message):
         PairSource(stack(), replace(CONFIG, batch=15, accumulate=3), "identity", alone(0, 2))
+
+
+def test_each_face_of_many_performers_says_who_it_is() -> None:
+    still = replace(CONFIG, many=True, augment=replace(CONFIG.augment, light=0.0))
+    pair = drawn(stack(), still, seeded())[0]
+    assert pair.people is not None
+    shown = torch.linspace(20, 235, 40).round()[pair.people]
+    torch.testing.assert_close(pair.targets[:, 0, 16, 16] * 255, shown, atol=1.0, rtol=0)
+
+
+def test_one_performer_is_not_asked_for_a_name() -> None:
+    assert drawn(stack(), CONFIG, seeded())[0].people is None
