@@ -53,7 +53,7 @@ def prepare(
     work.mkdir(parents=True, exist_ok=True)
     if facesets is None:
         facesets = work
-        _make_facesets(work, frames, say)
+        make_facesets(work, frames, say)
     say("rendering the scene")
     rendered = RenderedScene.open(work / "scenes", SCENE, every=every, run_up=run_up)
     rehearsal = None
@@ -63,7 +63,8 @@ def prepare(
     return Ground(facesets / "identity-faces", facesets / "performer-faces", rendered, rehearsal, threads)
 
 
-def _make_facesets(work: Path, frames: int, say: Callable[[str], None]) -> None:
+def make_facesets(work: Path, frames: int, say: Callable[[str], None]) -> None:
+    """Film both actors for `frames` moments and take out their faces, below `work`; what is there is kept."""
     videos = {who: work / f"{who}.mp4" for who in ACTORS}
     missing = [who for who in ACTORS if not videos[who].exists()]
     if missing:
