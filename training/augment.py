@@ -33,12 +33,17 @@ GRIDS = (3, 5, 9)
 
 @dataclass(frozen=True, slots=True)
 class AugmentConfig:
-    """How far inputs stray from the stored face."""
+    """How far inputs stray from the stored face.
 
-    rotation_deg: float = 8.0
-    scale: float = 0.08
+    Rotation, scale and shift are what the live loop's alignment is uncertain by, and no more: a decoder that has to
+    paint a face anywhere is a softer one. With four times as much (8 degrees, 0.08, 0.03: two thirds of what peers
+    have) light-128 lost 0.25 dB and 0.012 SSIM against the exact swap after the same 700 steps.
+    """
+
+    rotation_deg: float = 2.0
+    scale: float = 0.02
     """Zoom is exp(U(-scale, scale))."""
-    shift: float = 0.03
+    shift: float = 0.008
     """Of the crop's side."""
     warp: float = 0.055
     """Standard deviation of the node noise at the start, of the crop's side, on the coarsest grid."""
