@@ -8,7 +8,7 @@ Note [Best checkpoint]
     and among such looks the one that falls short by least, in relation to what is asked, tends to be kept.
 
     The bounds are where the answer changes, not where it is good: half-way between performer and identity, half of the
-    faces seen, and an expression a quarter explained, where a face without any expression gets 0.2 at most (see
+    faces seen, and an expression a quarter explained, where a face without any expression gets up to 0.2 (see
     Note [Held-out truth]) and a light-128 model has 0.6 after 500 steps. Scores are similarities in [-1, 1], so that
     2 puts every lost look below. Nothing that becomes better ever lowers the worth.
 """

@@ -5,7 +5,7 @@ Note [Journal]
                             sheets lie in a folder below, because who reads curves should not have to read pictures
     history.json            a JSON list, one entry for each look at the held-out faces
     sheet.png               the newest sheet
-    sheets/000000500.jpg    sheets of earlier looks, smaller; when there are more than 16, every second one goes
+    sheets/000000500.jpg    sheets of up to 16 looks spread over the run, smaller
 
     Training matters more than its journal. Events are written by the loop itself, without a thread, into a buffer that
     goes to the disk with every look: a step costs some 0.05 ms, a look 30 for its sheet. What cannot be written - a
@@ -187,14 +187,14 @@ class Journal:
         folder = self._run / SHEETS
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            kept = list_sheets(self._run)
-            for path in [p for p in kept if int(p.stem) > iteration]:
+            undone = [path for path in list_sheets(self._run) if int(path.stem) > iteration]
+            for path in [*undone, *folder.glob(".*.part.jpg")]:  # of a life that did not go on, or that was killed
                 path.unlink()
             write_atomically(folder / f"{iteration:09d}.jpg", jpeg)
             kept = list_sheets(self._run)
-            if len(kept) > MOST_SHEETS:
-                for path in kept[1:-1:2]:
-                    path.unlink()
+            if len(kept) > MOST_SHEETS:  # the one whose neighbours are closest is missed least
+                steps = [int(path.stem) for path in kept]
+                kept[min(range(1, len(kept) - 1), key=lambda i: steps[i + 1] - steps[i - 1])].unlink()
         except OSError as error:
             self._complain(explain(error, folder))
 

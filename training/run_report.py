@@ -27,7 +27,6 @@ from realtime.errors import TrainingError
 from realtime.files import explain
 from training import checkpoint
 from training.checkpoint import RunRecord
-from training.contact_sheet import pick_evenly
 from training.evaluate import LOST_BELOW, worth
 from training.journal import EVENTS, HISTORY, Entry, list_sheets
 from training.plateau import forecast
@@ -151,7 +150,7 @@ def _charts(history: Sequence[Entry], scalars: Mapping[str, Points]) -> list[Cha
 
     return [
         Chart("Held-out score", "similarity", looks("score", "identity_ssim", "performer_ssim")),
-        Chart("Losses", "loss", steps("loss/"), logarithmic=True),
+        Chart("Losses", "loss", {"total": scalars.get("loss", ())} | steps("loss/"), logarithmic=True),
         Chart("Whose face it is", "identity margin", looks("identity_margin"), marks=(0.0, 1.0)),
         Chart("Expression that is followed", "share", looks("expression_followed"), marks=(0.0, 1.0)),
         Chart("Expression error", "eye distances", looks("expression_error_iod")),
@@ -201,8 +200,11 @@ def _sheets(run: Path) -> str:
     sheets = list_sheets(run)
     if not sheets:
         return ""
+    half = (int(sheets[0].stem) + int(sheets[-1].stem)) / 2
+    middle = min(sheets, key=lambda path: abs(int(path.stem) - half))
+    shown = {middle: "Middle", sheets[-1]: "Last", sheets[0]: "First"}
     figures = []
-    for title, path in zip(_titles(len(sheets)), (sheets[i] for i in pick_evenly(len(sheets), 3)), strict=True):
+    for path, title in sorted(shown.items()):
         try:
             if path.stat().st_size > _LARGEST_FILE:
                 continue
@@ -213,10 +215,6 @@ def _sheets(run: Path) -> str:
         image = f'<img alt="{_text(what)}" src="data:image/jpeg;base64,{picture}">'
         figures.append(f"<figure><figcaption>{_text(what)}</figcaption>{image}</figure>")
     return f'<h2>Held-out faces</h2><section class="sheets">{"".join(figures)}</section>'
-
-
-def _titles(count: int) -> list[str]:
-    return ["Only"] if count == 1 else ["First", "Last"] if count == 2 else ["First", "Middle", "Last"]
 
 
 def _facts(record: RunRecord, history: Sequence[Entry], best: Entry | None) -> str:
@@ -260,7 +258,7 @@ h2{margin:32px 0 8px}.verdict{font-size:1.15em;margin:0 0 16px}.note{color:var(-
 section{display:flex;flex-wrap:wrap;gap:14px}.tiles div{flex:1 1 200px}
 .tiles div,figure{background:var(--card);border-radius:8px;padding:12px;margin:0}
 .tiles strong{display:block;font-size:1.7em;line-height:1.3}.tiles span,figcaption{color:var(--soft);font-size:.86em}
-.curves figure{flex:1 1 340px;max-width:610px}.sheets figure{flex:1 1 300px;max-width:610px}
+.curves figure,.sheets figure{flex:1 1 320px;max-width:410px}
 svg,img{display:block;width:100%;height:auto}table{border-collapse:collapse}
 th{text-align:left;font-weight:600;padding:4px 16px 4px 0;vertical-align:top;white-space:nowrap}
 td{overflow-wrap:anywhere}

@@ -17,9 +17,22 @@ from realtime.errors import FacesetError, TrainingError, UsageError
 from realtime.frame import ImageU8
 from tests.tiny_run import FACES, TINY, train_tiny, write_people
 from training.checkpoint import load_best, read_run
-from training.evaluate import SHEET_ROWS, HeldOut, draw_sheet, evaluate, look, open_held_out
+from training.evaluate import (
+    LOST_BELOW,
+    SHEET_ROWS,
+    WORTHLESS,
+    HeldOut,
+    draw_sheet,
+    evaluate,
+    hold_out,
+    look,
+    open_facesets,
+    open_held_out,
+    worth,
+)
 from training.faceset import Faceset
 from training.model import FaceAutoencoder, Painted, Side
+from training.truth import Truth
 
 HEAD, COLUMNS = 24, 5
 PERSON_LEVELS = 2
@@ -113,6 +126,57 @@ def test_held_out_faces_are_spread_over_the_time_and_are_at_most_32(tmp_path: Pa
     assert (len(few.crops.inputs), len(many.crops.inputs)) == (2, 32)
     assert torch.equal(few.crops.inputs, few.crops.targets)
     assert few.crops.inputs.shape == (2, 3, 32, 32)
+
+
+# ---------------------------------------------------------------- what a look is worth
+
+GOOD = {"score": 0.9, "swap_found": 1.0, "identity_margin": 0.97, "expression_followed": 0.84}
+
+
+def test_a_look_at_a_swap_is_worth_its_score() -> None:
+    assert worth(GOOD) == GOOD["score"]
+    assert worth({"score": 0.7}) == 0.7  # what was not measured is not held against it
+    assert worth({**GOOD, "flicker": 99.0, "elapsed_s": 1.0}) == GOOD["score"]
+
+
+@pytest.mark.parametrize("name", sorted(LOST_BELOW))
+def test_a_look_that_lost_person_or_expression_is_worth_less_than_any_that_did_not(name: str) -> None:
+    lost = {**GOOD, "score": 1.0, name: LOST_BELOW[name] - 1e-6}
+    poor = {"score": -1.0} | LOST_BELOW
+    assert worth(lost) < worth(poor)
+    assert worth(poor) == -1.0
+
+
+def test_nothing_that_becomes_better_lowers_the_worth() -> None:
+    rng = np.random.default_rng(0)
+    lowest = {"score": -1.0, "swap_found": 0.0, "identity_margin": -1.0, "expression_followed": -3.0}
+    for _ in range(300):
+        figures = {name: float(rng.uniform(low, 1.1)) for name, low in lowest.items()}
+        for name in figures:
+            better = {**figures, name: figures[name] + float(rng.uniform(0, 1))}
+            assert worth(better) >= worth(figures)
+        assert worth({**figures, "score": figures["score"] + 0.1}) > worth(figures)
+        assert worth(figures) > WORTHLESS
+
+
+def test_among_lost_looks_the_one_that_lost_less_is_worth_more() -> None:
+    margins = [worth({**GOOD, "identity_margin": margin}) for margin in (-0.5, 0.0, 0.3, 0.49)]
+    assert margins == sorted(set(margins))
+
+
+def test_a_score_that_is_no_number_is_worth_nothing() -> None:
+    assert worth({**GOOD, "score": math.nan}) == WORTHLESS
+
+
+def test_with_the_truth_a_look_has_the_figures_of_the_swap(finished_run: Path, tmp_path: Path) -> None:
+    record = read_run(finished_run)
+    facesets = open_facesets(record)
+    truth = Truth(facesets["performer"], np.arange(FACES), TINY.geometry, None)
+    figures = look(Perfect(TINY.model), hold_out(facesets, TINY), truth)
+    assert figures["score"] == 1.0
+    assert figures["flicker"] == 0.0
+    assert all(round(value, 5) == value for value in figures.values())
+    assert figures == look(Perfect(TINY.model), hold_out(facesets, TINY), truth)
 
 
 # ---------------------------------------------------------------- the sheet
