@@ -186,9 +186,9 @@ def _fit(name: str, value: Any, hint: Any) -> Any:
 
 
 def list_recipes() -> list[TrainConfig]:
-    """The shipped recipes, smallest model first."""
+    """The shipped recipes, smallest model first, and then those of peers."""
     recipes = [load_recipe(path.stem) for path in RECIPES.glob("*.toml")]
-    return sorted(recipes, key=lambda r: (r.model.resolution, r.name))
+    return sorted(recipes, key=lambda r: (r.style != "liveswap", r.model.resolution, r.name))
 
 
 def load_recipe(name: str) -> TrainConfig:
