@@ -100,8 +100,8 @@ def _alone(x: Tensor) -> Tensor:
 class GanFinish(nn.Module):
     """Discriminator, optimizer and guard of the last part of a run, see Note [Finish].
 
-    Its parameters are the discriminator's, `optimizer` holds their state, and what the guard knows is in buffers: as a
-    module and an optimizer it is stored and resumed like the model. `average` is the mean of a tensor over processes.
+    Its parameters are the discriminator's and what the guard knows is in buffers; `tensors` and `load` carry both, with
+    what the optimizer knows, over an interruption. `average` is the mean of a tensor over processes.
     """
 
     lecam: Tensor
@@ -175,6 +175,25 @@ class GanFinish(nn.Module):
         facts = self._average(torch.stack([*means, hinge.detach().mean(), wrong]))
         if self._judge(facts, used):
             self.optimizer.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything needed to go on exactly from here, by name."""
+        tensors: dict[str, Tensor] = dict(self.state_dict())
+        for name, parameter in self.named_parameters():
+            tensors |= {f"optimizer/{key}/{name}": x for key, x in self.optimizer.state[parameter].items()}
+        return tensors
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `tensors` gave. Raises RuntimeError or KeyError when they are another network's."""
+        own = self.state_dict()
+        self.load_state_dict({name: tensors[name] for name in own})
+        for name, parameter in self.named_parameters():
+            state = {key: tensors.get(f"optimizer/{key}/{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+            if state["step"] is not None:  # else nothing was learned yet
+                where = {"step": torch.device("cpu")}
+                self.optimizer.state[parameter] = {
+                    key: x.to(where.get(key, parameter.device), copy=True) for key, x in state.items() if x is not None
+                }
 
     def _answers(
         self, pictures: Mapping[Side, Tensor], pairs: Mapping[Side, Pair], generator: torch.Generator

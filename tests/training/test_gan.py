@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -177,16 +176,26 @@ def test_the_same_chance_gives_the_same_finish() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
 
 
-def test_it_goes_on_from_its_stored_state_as_if_nothing_had_happened(
-    finish: GanFinish, chance: torch.Generator
+@pytest.mark.parametrize("steps", [0, 5])
+def test_it_goes_on_from_its_stored_tensors_as_if_nothing_had_happened(
+    steps: int, finish: GanFinish, chance: torch.Generator
 ) -> None:
-    taught(finish, chance, 5)
+    taught(finish, chance, steps)
     again = GanFinish(CONFIG)
-    again.load_state_dict(finish.state_dict())
-    again.optimizer.load_state_dict(deepcopy(finish.optimizer.state_dict()))
+    again.load({name: x.clone() for name, x in finish.tensors().items()})
     for each in (finish, again):
         taught(each, torch.Generator().manual_seed(9), 3)
-    assert all(torch.equal(a, b) for a, b in zip(finish.parameters(), again.parameters(), strict=True))
+    one, other = finish.tensors(), again.tensors()
+    assert list(one) == list(other)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_once_off_it_stays_off_over_an_interruption(finish: GanFinish, chance: torch.Generator) -> None:
+    finish.learn(*batch(0, torch.full((COUNT, 3, SIDE, SIDE), torch.nan)), FULL, chance)
+    again = GanFinish(CONFIG)
+    assert again.active
+    again.load(finish.tensors())
+    assert not again.active
 
 
 def test_every_process_steps_along_the_mean_gradient() -> None:
