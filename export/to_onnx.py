@@ -31,8 +31,9 @@ from realtime.errors import ExportError, UsageError
 from realtime.files import explain, write_atomically
 from training import checkpoint
 from training.checkpoint import Progress, RunRecord
-from training.evaluate import look, open_held_out
+from training.evaluate import hold_out, look, open_facesets
 from training.model import SwapModel
+from training.truth import Truth
 
 OPSET = 17
 INPUT = "in_face:0"
@@ -98,8 +99,10 @@ def export_run(
     if out.suffix.lower() != ".dfm":
         raise UsageError(f"a model file ends in .dfm, for example {out.with_suffix('.dfm').name}")
     model, record, progress = checkpoint.load_best(run)
-    held_out, _ = open_held_out(record)
-    card = describe(record, progress, look(model, held_out), subject, consent, exporter)
+    facesets = open_facesets(record)
+    held_out = hold_out(facesets, record.config)
+    figures = look(model, held_out, Truth.open(run, facesets, record.config))
+    card = describe(record, progress, figures, subject, consent, exporter)
     if placement is not None:
         card["placement"] = [placement.scale, placement.shift_x, placement.shift_y]
     data = to_onnx(model, card, half_weights=half_weights)

@@ -33,6 +33,7 @@ class Observer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.journal.report(final=True)
         self.journal.close()
 
     def look(self, ema: SwapModel, progress: Progress) -> dict[str, float]:
@@ -43,4 +44,5 @@ class Observer:
         if worth(figures) > progress.best_score:
             progress.best_score, progress.best_iteration = worth(figures), progress.iteration
             checkpoint.save_best(self._run, ema, progress)
+        self.journal.report()
         return figures
