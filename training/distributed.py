@@ -20,6 +20,7 @@ Note [Who says what went wrong]
 
 from __future__ import annotations
 
+import inspect
 import os
 import tempfile
 from collections.abc import Iterator
@@ -185,12 +186,17 @@ class Ranks:
         """
         if self._store is None:
             return module
+        # Buffers are the same everywhere already; torch 2.13 has renamed the setting and warns of the old name.
+        known = inspect.signature(DistributedDataParallel.__init__).parameters
+        quiet: dict[str, Any] = {
+            "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False
+        }
         return DistributedDataParallel(
             module,
             device_ids=None if self.device.type == "cpu" else [self.device],
-            broadcast_buffers=False,  # the same everywhere, see Note [Processes that share a batch]
             gradient_as_bucket_view=True,
             find_unused_parameters=unused,
+            **quiet,
         )
 
     def no_sync(self, module: nn.Module, skip: bool = True) -> AbstractContextManager[None]:

@@ -120,11 +120,15 @@ def train(
         }
         if config.many:
             config = replace(config, model=replace(config.model, people=len(sets["performer"].sources)))
-        config = settle(run, config, facts, resume=resume, minutes=minutes, iterations=iterations)
+        ranks.same(" ".join(s.sha256 for s in sets.values()), "facesets")
+        if ranks.leads:
+            config = settle(run, config, facts, resume=resume, minutes=minutes, iterations=iterations)
+            checkpoint.sweep(run)
+        config = TrainConfig.from_dict(json.loads(ranks.tell(json.dumps(config.to_dict()).encode())))
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
-        bf16 = wants_bf16(config, ranks.device)
+        bf16 = bool(ranks.lead(wants_bf16(config, ranks.device)))
         layout = torch.channels_last if config.style == "liveswap" else torch.contiguous_format
 
         model, ema = (_placed(build_model(config.model), ranks.device, layout) for _ in range(2))
@@ -135,9 +139,9 @@ def train(
         gan = GanFinish(config, bf16=bf16, average=ranks.mean).to(ranks.device)
         generator = torch.Generator().manual_seed(config.seed)
         progress = Progress(history=[])
-        checkpoint.sweep(run)
-        if resume and (run / checkpoint.LATEST).is_file():
-            progress = checkpoint.load_latest(run, model, ema, optimizer, generator)
+        if ranks.lead(resume and (run / checkpoint.LATEST).is_file()):
+            with ranks.lent(run / checkpoint.LATEST) as latest:
+                progress = checkpoint.load_latest(latest.parent, model, ema, optimizer, generator)
             _log.info("resuming %s at step %d", run, progress.iteration)
         objective = compiled(ranks.wrap(Objective(model, config, bf16=bf16), unused=config.model.grows), config)
         budget = Budget(config, progress.history or ())
@@ -176,6 +180,7 @@ def train(
                 gan.learn(losses.painted, pairs, used, generator)
                 loss += total.detach() / config.accumulate
                 parts = losses.parts
+            loss = ranks.mean(loss)
             norm = torch.nn.utils.clip_grad_norm_(weights, config.clip)
             # A step with a bad gradient would be in the weights for good; the check is one number, on the CPU free.
             if not math.isfinite(norm.item()):
