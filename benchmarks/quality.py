@@ -44,6 +44,8 @@ from training.config import TrainConfig, load_recipe
 
 MARKS = (1 / 12, 1 / 6, 1 / 3, 2 / 3, 1.0)
 """Shares of the budget at which a row is scored."""
+SHOWN = 0.9
+"""Share of swapped frames from which on a score is that of a swap."""
 _ROW = re.compile(r"(?P<recipe>[^+/@]+)(\+(?P<precision>bf16|fp32))?(/(?P<part>[1-9]\d*))?(@(?P<as_many>.+))?")
 _TITLES = {
     "identity_transfer": "transfer",
@@ -143,9 +145,11 @@ def summarise_row(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def reach(metric: str, curve: Sequence[Mapping[str, Any]], target: float) -> tuple[float, bool] | None:
     """When a curve of means reaches `target`, seconds, interpolated; and whether it did so before its first point.
 
-    None when it never does.
+    None when it never does. Points at which less than SHOWN of the frames were swapped do not count: there the scores
+    are those of the performer, who beats a poor swap in all but identity transfer.
     """
-    points = [(each["elapsed_s"]["mean"], each[metric]["mean"]) for each in curve if each[metric] is not None]
+    shown = [each for each in curve if each[metric] is not None and each["swapped"]["mean"] >= SHOWN]
+    points = [(each["elapsed_s"]["mean"], each[metric]["mean"]) for each in shown]
     for number, (time_s, value) in enumerate(points):
         if better(metric, value, target):
             if number == 0:

@@ -155,14 +155,21 @@ def test_rows_that_cannot_be_run_are_refused(texts: list[str]) -> None:
         quality.read_rows(texts, 5)
 
 
-def points(*values: float) -> list[dict[str, Any]]:
-    return [{"elapsed_s": {"mean": 10.0 * (i + 1)}, "flicker": {"mean": v}} for i, v in enumerate(values)]
+def points(*values: float, refused: int = 0) -> list[dict[str, Any]]:
+    return [
+        {"elapsed_s": {"mean": 10.0 * (i + 1)}, "flicker": {"mean": v}, "swapped": {"mean": float(i >= refused)}}
+        for i, v in enumerate(values)
+    ]
 
 
 def test_reaching_is_interpolated_and_knows_which_way_is_better() -> None:
     assert quality.reach("flicker", points(9, 7, 3), 5) == (25.0, False)
     assert quality.reach("flicker", points(4, 3), 5) == (10.0, True)
     assert quality.reach("flicker", points(9, 8), 5) is None
+
+
+def test_frames_that_were_not_swapped_reach_nothing() -> None:
+    assert quality.reach("flicker", points(4, 4, 9, 3, refused=2), 5) == (pytest.approx(36.67, abs=0.01), False)
 
 
 def test_the_command_trains_rows_and_reports_them(
