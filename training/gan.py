@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 ALONE, RISE = 0.1, 0.3
 """Shares of the finish in which the discriminator learns alone, and over which its weight then rises."""
-LEARNING_RATE, BETAS = 4e-4, (0.5, 0.99)
+LEARNING_RATE, BETAS = 1e-3, (0.5, 0.99)
 """Of the discriminator; little momentum, as everybody does since DCGAN (arXiv 1511.06434)."""
 LECAM = 0.01
 """Weight of the regularisation; the paper's for small data."""
@@ -64,6 +64,10 @@ class Discriminator(nn.Module):
         self.middle = nn.Conv2d(widths[-1], widths[-1], 3, padding=1)
         self.ups = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in reversed(pairs))
         self.coarse, self.fine = nn.Conv2d(widths[-1], 1, 1), nn.Conv2d(width, 1, 3, padding=1)
+        for module in self.modules():  # torch's own start lets a signal fade over so many layers
+            if isinstance(module, nn.Conv2d) and module.bias is not None:
+                nn.init.kaiming_normal_(module.weight, a=0.2)
+                nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 4, R, R), a picture and whose it is -> (N, 1, R/8, R/8) and (N, 1, R, R), above 0 for real."""
