@@ -1,20 +1,19 @@
 """Trains and scores one recipe with one seed: a cell of a table. A configuration in, its scores over time out.
 
 Note [Off the clock]
-    A cell trains in slices. At each mark, a share of its budget, it saves and stops as Ctrl-C would stop it, its
-    averaged weights are exported, and it resumes to the last bit where it was. The clock of a run counts training
-    alone, so neither exporting nor scoring costs it anything; scoring waits until the training is over. Looks at
-    held-out faces are left out but for the last one.
+    At each mark, a share of the budget, the averaged weights are exported while the clock of the run stands still; they
+    are scored when the training is over. So neither costs it anything. Looks at held-out faces are left out but for the
+    last one, and nothing is saved before the end.
 
 Every finished cell is one JSON file: a benchmark that was interrupted goes on with the cells that are missing.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import multiprocessing
 import shutil
-import signal
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -27,8 +26,10 @@ from benchmarks.ground import Ground
 from benchmarks.swap_score import blend_for, score_model, write_model
 from realtime.files import write_atomically
 from training import checkpoint
+from training.checkpoint import Progress
 from training.config import TrainConfig
-from training.train import TrainProgress, train
+from training.model import SwapModel
+from training.train import train
 
 NEVER = 10**8
 """Steps between looks and between saves: only the end, and what a mark asks for."""
@@ -59,9 +60,9 @@ class Cell:
 
 
 def run_cell(cell: Cell, ground: Ground, work: Path) -> dict[str, Any]:
-    """Train and score one cell; a cell that was finished before is read. Has to run on the main thread of a process.
+    """Train and score one cell; a cell that was finished before is read.
 
-    Raises KeyboardInterrupt when somebody else than a mark stops the training.
+    Raises KeyboardInterrupt when somebody stops the training.
     """
     path = cell.result_in(work)
     if path.is_file():
@@ -71,7 +72,7 @@ def run_cell(cell: Cell, ground: Ground, work: Path) -> dict[str, Any]:
     folder = work / "running" / path.stem
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    snapshots = [_train_to(cell, mark, ground, folder) for mark in cell.marks]
+    snapshots = _train(cell, ground, folder)
     blend = blend_for(cell.config)
     for snapshot in snapshots:
         model = folder / snapshot.pop("model")
@@ -137,43 +138,31 @@ def evenly(values: Iterable[Cell]) -> list[Cell]:
     return sorted(values, key=lambda cell: cell.seed)
 
 
-def _train_to(cell: Cell, mark: float, ground: Ground, folder: Path) -> dict[str, Any]:
-    """Train until `mark`, export the averaged weights; where and when that was."""
+def _train(cell: Cell, ground: Ground, folder: Path) -> list[dict[str, Any]]:
+    """Train, and export the averaged weights at every mark: where and when that was."""
     config = replace(cell.config, threads=ground.threads, evaluate_every=NEVER, save_every=NEVER)
-    reached = False
+    snapshots: list[dict[str, Any]] = []
 
-    def stop_at_mark(progress: TrainProgress) -> None:
-        nonlocal reached
-        if mark < 1 and not reached and _used(config, progress) >= mark:
-            reached = True
-            signal.raise_signal(signal.SIGTERM)
+    def export_at_marks(progress: Progress, ema: SwapModel) -> None:
+        used = _share(config, progress)
+        for mark in cell.marks[len(snapshots) :]:
+            if used < mark:
+                break
+            name = "final.dfm" if mark == 1 else f"{mark:.4f}.dfm"
+            write_model(copy.deepcopy(ema).cpu(), config, folder / name)
+            elapsed_s = round(progress.elapsed_s, 2)
+            snapshots.append({"mark": mark, "model": name, "iteration": progress.iteration, "elapsed_s": elapsed_s})
 
-    run = folder / "run"
-    train(ground.identity, ground.performer, run, config, resume=run.exists(), on_progress=stop_at_mark)
-    model, _, progress = checkpoint.load_best(run)
-    if mark < 1 and not reached and _share(config, progress.iteration, progress.elapsed_s) < 1:
+    train(ground.identity, ground.performer, folder / "run", config, on_step=export_at_marks)
+    if len(snapshots) < len(cell.marks):
         raise KeyboardInterrupt
-    name = "final.dfm" if mark == 1 else f"{mark:.4f}.dfm"
-    write_model(model, config, folder / name)
-    # The first stop leaves a best model that no look has chosen; without it, the next stop leaves its own.
-    if mark < 1:
-        (run / checkpoint.BEST).unlink()
-    return {
-        "mark": mark,
-        "model": name,
-        "iteration": progress.iteration,
-        "elapsed_s": round(progress.elapsed_s, 2),
-    }
+    return snapshots
 
 
-def _used(config: TrainConfig, progress: TrainProgress) -> float:
-    return _share(config, progress.iteration, progress.elapsed_s)
-
-
-def _share(config: TrainConfig, iteration: int, elapsed_s: float) -> float:
-    """As training.schedule.budget_used, which asks for a checkpoint's progress."""
-    steps = iteration / config.iterations if config.iterations else 0.0
-    return max(steps, elapsed_s / (60 * config.minutes) if config.minutes else 0.0)
+def _share(config: TrainConfig, progress: Progress) -> float:
+    """Of the budget that is used, without the plateau that a benchmark does not wait for."""
+    steps = progress.iteration / config.iterations if config.iterations else 0.0
+    return max(steps, progress.elapsed_s / (60 * config.minutes) if config.minutes else 0.0)
 
 
 def _plain(name: str) -> str:

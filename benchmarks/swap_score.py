@@ -15,22 +15,21 @@ Note [Placed and raw]
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
 
 from benchmarks.rendered_scene import RenderedScene
-from export.placement import measure_placement
+from export.placement import Remembering, measure_placement
 from export.to_onnx import to_onnx
 from realtime.blend import BlendSettings
 from realtime.detect import FaceFinder
 from realtime.dfm import Placement
 from realtime.errors import ExportError
 from realtime.files import write_atomically
-from realtime.frame import Frame, ImageU8, Points
-from realtime.infer import DEFAULT_MORPH, Engine, EngineOutput, open_engine
+from realtime.frame import Frame, Points
+from realtime.infer import Engine, open_engine
 from realtime.score import Example, FrameScores, score_frame, summarise
 from realtime.swap import FaceSwapper
 from training.config import TrainConfig
@@ -71,30 +70,6 @@ def blend_for(config: TrainConfig) -> BlendSettings:
     return BlendSettings(hull=config.model.family in WITHOUT_MASK)
 
 
-class RememberingEngine:
-    """An engine that paints each crop once: what is scored twice costs one run. Closing it leaves `engine` open."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine, self.dfm, self.provider = engine, engine.dfm, engine.provider
-        self._known: dict[bytes, EngineOutput] = {}
-
-    def run(self, image: ImageU8, morph: float = DEFAULT_MORPH) -> EngineOutput:
-        """See Engine.run."""
-        key = hashlib.sha256(image.tobytes()).digest()
-        if key not in self._known:
-            painted = self._engine.run(image, morph)
-            arrays = (painted.face, painted.face_mask, painted.performer_mask)
-            self._known[key] = EngineOutput(*(each.copy() for each in arrays))
-        return self._known[key]
-
-    def place(self, placement: Placement) -> None:
-        """Lay faces so from now on."""
-        self.dfm = replace(self._engine.dfm, placement=placement)
-
-    def close(self) -> None:
-        """The engine is closed by who opened it."""
-
-
 def score_engine(engine: Engine, scene: RenderedScene, blend: BlendSettings | None = None) -> Scores:
     """Mean scores over the scored frames of `scene`. `engine` is closed when it is done."""
     scores: list[FrameScores] = []
@@ -128,15 +103,14 @@ def score_model(
 
     A model that carries a placement already is only scored as it is.
     """
-    with open_engine(model, threads=threads) as engine:
-        bare = engine.dfm.placement == Placement()
-        placement = _measure(model, rehearsal) if rehearsal is not None and bare else None
-        remembering = RememberingEngine(engine)
-        raw = score_engine(remembering, scene, blend)
-        if placement is None:
-            return BothScores(raw=raw, placed=None, placement=None)
-        remembering.place(placement)
-        placed = score_engine(remembering, scene, blend)
+    engine = Remembering(open_engine(model, threads=threads))
+    bare = engine.dfm.placement == Placement()
+    raw = score_engine(engine, scene, blend)
+    placement = _measure(model, rehearsal) if rehearsal is not None and bare else None
+    if placement is None:
+        return BothScores(raw=raw, placed=None, placement=None)
+    engine.place(placement)
+    placed = score_engine(engine, scene, blend)  # paints what it has painted before
     return BothScores(raw=raw, placed=placed, placement=[placement.scale, placement.shift_x, placement.shift_y])
 
 

@@ -12,8 +12,10 @@ Note [Placement]
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -26,7 +28,7 @@ from realtime.detect import FaceFinder
 from realtime.dfm import Placement
 from realtime.errors import ExportError
 from realtime.frame import Face, Frame, ImageU8
-from realtime.infer import DEFAULT_MORPH, open_engine
+from realtime.infer import DEFAULT_MORPH, Engine, EngineOutput, open_engine
 from realtime.swap import FaceSwapper
 
 LEAST_FRAMES = 5
@@ -57,9 +59,34 @@ def measure_placement(model: Path, pairs: Iterable[tuple[ImageU8, ImageU8]]) -> 
     if len(found) < LEAST_FRAMES:
         raise ExportError(f"only {len(found)} frames show both faces; give more frames to measure the placement on")
     start = np.median(found, axis=0)
-    with FaceSwapper(_Known(frames), open_engine(model), smooth=False) as swapper:
+    with FaceSwapper(_Known(frames), Remembering(open_engine(model)), smooth=False) as swapper:
         scale, shift_x, shift_y = _descend(start, lambda place: _error(swapper, frames, place))
     return Placement(round(scale, 4), round(shift_x, 4), round(shift_y, 4))
+
+
+class Remembering:
+    """An engine that paints each crop once and remembers it. Not thread-safe."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self.dfm, self.provider = engine, engine.dfm, engine.provider
+        self._known: dict[bytes, EngineOutput] = {}
+
+    def run(self, image: ImageU8, morph: float = DEFAULT_MORPH) -> EngineOutput:
+        """See Engine.run; `morph` is that of the first time."""
+        key = hashlib.sha256(image.tobytes()).digest()
+        if key not in self._known:
+            painted = self._engine.run(image, morph)
+            arrays = (painted.face, painted.face_mask, painted.performer_mask)
+            self._known[key] = EngineOutput(*(each.copy() for each in arrays))
+        return self._known[key]
+
+    def place(self, placement: Placement) -> None:
+        """Lay faces so from now on, whatever the model says."""
+        self.dfm = replace(self.dfm, placement=placement)
+
+    def close(self) -> None:
+        """Close the engine; what is remembered stays."""
+        self._engine.close()
 
 
 class _Known:

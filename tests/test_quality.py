@@ -16,14 +16,15 @@ from benchmarks.cells import Cell, run_cell, run_cells
 from benchmarks.ground import Ground, prepare
 from benchmarks.rendered_scene import RenderedScene
 from export.demo import MODEL
+from export.placement import Remembering
 from realtime.actors import Scene
 from realtime.dfm import Placement
 from realtime.errors import UsageError
 from realtime.infer import open_engine
 from tests.community_dfm import liveswap_metadata, painting_dfm
 from tests.tiny_run import TINY, write_person
+from training.checkpoint import Progress
 from training.config import TrainConfig
-from training.train import TrainProgress
 
 BRIEF = Scene(frames=8, fps=30, seed=303, hand=False, size=(320, 240), supersample=1)
 SECONDS = 1.2
@@ -90,12 +91,10 @@ def test_a_model_that_the_product_refuses_scores_as_no_swap(scene: RenderedScene
 
 
 def test_what_was_painted_once_is_laid_elsewhere_without_painting_again(scene: RenderedScene, tmp_path: Path) -> None:
-    with open_engine(painted(tmp_path / "blue.dfm", colour=(0.9, 0.3, 0.2))) as engine:
-        remembering = swap_score.RememberingEngine(engine)
-        here = swap_score.score_engine(remembering, scene)
-        engine.close()  # whatever is painted from now on is remembered
-        remembering.place(Placement(scale=0.8))
-        smaller = swap_score.score_engine(remembering, scene)
+    engine = Remembering(open_engine(painted(tmp_path / "blue.dfm", colour=(0.9, 0.3, 0.2))))
+    here = swap_score.score_engine(engine, scene)  # closes it: whatever is painted from now on is remembered
+    engine.place(Placement(scale=0.8))
+    smaller = swap_score.score_engine(engine, scene)
     assert here["swapped"] == smaller["swapped"] == 1.0
     assert smaller["face_psnr_db"] != here["face_psnr_db"]
 
@@ -115,12 +114,12 @@ def test_a_cell_is_scored_at_its_marks_and_its_clock_counts_training_alone(stage
     assert not list((tmp_path / "running").iterdir())
 
 
-def test_a_stopped_and_resumed_cell_paints_what_one_without_marks_paints(stage: Ground, tmp_path: Path) -> None:
+def test_exporting_at_marks_leaves_the_training_alone(stage: Ground, tmp_path: Path) -> None:
     config = replace(TINY, iterations=8)
-    for name, marks in (("whole", (1.0,)), ("sliced", (0.25, 0.75, 1.0))):
+    for name, marks in (("whole", (1.0,)), ("marked", (0.25, 0.75, 1.0))):
         run_cell(Cell(name, config, marks), stage, tmp_path)
-    whole, sliced = (tmp_path / "models" / f"{name}-0.dfm" for name in ("whole", "sliced"))
-    assert whole.read_bytes() == sliced.read_bytes()
+    whole, marked = (tmp_path / "models" / f"{name}-0.dfm" for name in ("whole", "marked"))
+    assert whole.read_bytes() == marked.read_bytes()
 
 
 def test_a_finished_cell_is_read_and_never_trained_again(stage: Ground, tmp_path: Path) -> None:
@@ -130,12 +129,12 @@ def test_a_finished_cell_is_read_and_never_trained_again(stage: Ground, tmp_path
     assert run_cells([cell], stage, tmp_path) == [{"name": "tiny", "steps": 7}]
 
 
-def test_a_real_interruption_is_no_mark(stage: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def terminated(config: TrainConfig, progress: TrainProgress) -> float:
+def test_an_interrupted_cell_is_not_finished(stage: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def terminated(config: TrainConfig, progress: Progress) -> float:
         signal.raise_signal(signal.SIGTERM)
         return 0.0
 
-    monkeypatch.setattr(cells, "_used", terminated)
+    monkeypatch.setattr(cells, "_share", terminated)
     with pytest.raises(KeyboardInterrupt):
         run_cell(Cell("tiny", replace(TINY, iterations=50), (0.5, 1.0)), stage, tmp_path)
     assert not (tmp_path / "cells").exists()

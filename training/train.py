@@ -102,13 +102,15 @@ def train(
     iterations: int | None = None,
     on_progress: Callable[[TrainProgress], None] | None = None,
     on_look: Callable[[Progress, SwapModel], None] | None = None,
+    on_step: Callable[[Progress, SwapModel], None] | None = None,
 ) -> TrainSummary:
     """Train `run` until its budget is used, or until SIGINT or SIGTERM; either way the newest state is saved.
 
     `minutes` and `iterations` replace the budget of the configuration. With `resume`, the run's own configuration
     counts, and of `config` only threads and precision, where they are given; where nothing was saved yet, the run
     starts afresh. Without `resume`, a folder where no weights were saved yet is taken as an empty one.
-    `on_progress` hears of every step; `on_look` gets the averaged weights at every look, and has to leave them alone.
+    `on_progress` hears of every step; `on_look` gets the averaged weights at every look, and has to leave them alone;
+    `on_step` gets them after every step, while the clock of the run stands still.
     Under torchrun, all processes call this alike. Raises UsageError, FacesetError, TrainingError.
     """
     with ExitStack() as held:
@@ -212,6 +214,10 @@ def train(
             if ranks.leads and (progress.iteration % config.save_every == 0 or ended or stop.is_set()):
                 checkpoint.save_latest(run, model, ema, optimizer, generator, progress)
                 saved = progress.iteration
+            if on_step is not None and ranks.leads:
+                paused_s = time.monotonic()
+                on_step(progress, ema)
+                began_s += time.monotonic() - paused_s
             if on_progress is not None and ranks.leads:
                 left_s = budget.left_s(progress)
                 on_progress(
