@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -32,7 +32,8 @@ from training.config import TrainConfig
 from training.model import Side, SwapModel
 from training.models import build_model
 
-SCHEMA = 1
+SCHEMA, READABLE = 2, (1, 2)
+"""What is written and what can be read; of 1, which had AdamW's moments and nothing else beside the weights."""
 LATEST, BEST, RUN = "latest.safetensors", "best.safetensors", "run.json"
 _META = "liveswap.checkpoint"
 _RNG = "random_state"
@@ -86,7 +87,7 @@ def read_run(run: Path) -> RunRecord:
         if path.stat().st_size > 1 << 20:
             raise TrainingError(f"{path} is too large to be ours; give the folder that 'liveswap train --out' made")
         values = json.loads(path.read_text(encoding="utf-8"))
-        if values["schema"] != SCHEMA:
+        if values["schema"] not in READABLE:
             raise TrainingError(f"{path} was written by another version of liveswap; train again")
         facesets = {
             side: {"path": str(facts["path"]), "sha256": str(facts["sha256"]), "faces": int(facts["faces"])}
@@ -103,6 +104,16 @@ def read_run(run: Path) -> RunRecord:
         raise TrainingError(f"{path} is damaged; train again, or restore it from a backup") from error
 
 
+class Resumable(Protocol):
+    """What else a run has to find again: a discriminator, a watchdog."""
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Everything needed to go on exactly from here, by name."""
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from there. Raises RuntimeError, KeyError, TypeError or ValueError when they do not fit."""
+
+
 def save_latest(
     run: Path,
     model: nn.Module,
@@ -110,39 +121,76 @@ def save_latest(
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
     progress: Progress,
+    **others: Resumable,
 ) -> None:
-    """Write everything needed to go on exactly from here."""
+    """Write everything needed to go on exactly from here; `others` under their names. Raises TrainingError.
+
+    An optimizer may keep any tensors of a weight's shape and single numbers as tensors, and nothing else.
+    """
     tensors = {f"model/{k}": v for k, v in model.state_dict().items()}
     tensors |= {f"ema/{k}": v for k, v in ema.state_dict().items()}
     for name, parameter in model.named_parameters():
-        for key, value in optimizer.state[parameter].items():
+        for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer/{key}/{name}"] = value
+    for key, other in others.items():
+        tensors |= {f"{key}/{name}": value for name, value in other.tensors().items()}
     tensors[_RNG] = generator.get_state()
     _write_tensors(run / LATEST, tensors, progress)
 
 
 def load_latest(
-    run: Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator
+    run: Path,
+    model: nn.Module,
+    ema: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    **others: Resumable,
 ) -> Progress:
-    """Put everything back as `save_latest` found it. Raises TrainingError."""
+    """Put everything back as `save_latest` found it. Raises TrainingError.
+
+    Of `others`, those that the run did not have yet when it was saved stay as they are.
+    """
     tensors, progress = _read_tensors(run / LATEST)
     try:
-        model.load_state_dict(_below("model/", tensors))
-        ema.load_state_dict(_below("ema/", tensors))
-        for name, parameter in model.named_parameters():
-            # Fresh tensors on the device and in the layout of the weights: a fused step walks through memory, and what
-            # was read still hangs on the file, which Windows would not let the next save replace.
-            state = optimizer.state[parameter]
-            state["step"] = tensors[f"optimizer/step/{name}"].to(parameter.device, copy=True)
-            for key in ("exp_avg", "exp_avg_sq"):
-                value = tensors[f"optimizer/{key}/{name}"]
-                if value.shape != parameter.shape:
-                    raise KeyError(name)
-                state[key] = torch.empty_like(parameter, requires_grad=False).copy_(value)
-        generator.set_state(tensors[_RNG])
-    except (KeyError, RuntimeError, TypeError) as error:
+        for prefix, module in (("model/", model), ("ema/", ema)):
+            module.load_state_dict(_taken(prefix, tensors))
+        _load_optimizer(optimizer, model, _taken("optimizer/", tensors))
+        for key, other in others.items():
+            if stored := _taken(f"{key}/", tensors):
+                other.load(stored)
+        generator.set_state(tensors.pop(_RNG))
+        if tensors:
+            raise KeyError(next(iter(tensors)))
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise TrainingError(f"{run / LATEST} does not fit this model; train again in a new folder") from error
     return progress
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, stored: dict[str, Tensor]) -> None:
+    """What the optimizer knows of each weight; of some it may know nothing yet, for they had no gradient."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    state = optimizer.state_dict() | {"state": dict[int, dict[str, Tensor]]()}
+    keys = sorted({path.partition("/")[0] for path in stored}, key=lambda key: (key != "step", key))
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for place, weight in enumerate(weights):
+        name = names[id(weight)]
+        if keys and f"{keys[0]}/{name}" in stored:
+            state["state"][place] = {key: _like(weight, stored.pop(f"{key}/{name}")) for key in keys}
+    if stored:
+        raise KeyError(next(iter(stored)))
+    # torch decides where a number of steps lies: with the weights for a fused step, else on the processor.
+    optimizer.load_state_dict(state)
+
+
+def _like(weight: Tensor, value: Tensor) -> Tensor:
+    """`value`, of the weight's shape or a number, as a fresh tensor in the weight's layout."""
+    # A fused step walks through memory, and what was read still hangs on the file, which Windows would not let the
+    # next save replace.
+    if not value.ndim:
+        return value.clone()
+    if value.shape != weight.shape:
+        raise ValueError(f"{tuple(value.shape)} for {tuple(weight.shape)}")
+    return torch.empty_like(weight, requires_grad=False).copy_(value)
 
 
 def sweep(run: Path) -> None:
@@ -166,7 +214,7 @@ def load_best(run: Path) -> tuple[SwapModel, RunRecord, Progress]:
     tensors, progress = _read_tensors(run / BEST)
     model = build_model(record.config.model)
     try:
-        model.load_state_dict(_below("ema/", tensors))
+        model.load_state_dict(_taken("ema/", tensors))
     except RuntimeError as error:
         raise TrainingError(f"{run / BEST} does not fit {run / RUN}; train again in a new folder") from error
     if not all(bool(torch.isfinite(value).all()) for value in model.state_dict().values()):
@@ -174,8 +222,9 @@ def load_best(run: Path) -> tuple[SwapModel, RunRecord, Progress]:
     return model.eval(), record, progress
 
 
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+def _taken(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What is stored below `prefix`, taken out of `tensors`."""
+    return {k.removeprefix(prefix): tensors.pop(k) for k in list(tensors) if k.startswith(prefix)}
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor], progress: Progress) -> None:
@@ -188,7 +237,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], Progress]:
     try:
         with safe_open(path, framework="pt") as file:
             meta = json.loads((file.metadata() or {})[_META])
-            if meta.pop("schema") != SCHEMA:
+            if meta.pop("schema") not in READABLE:
                 raise TrainingError(f"{path} was written by another version of liveswap; train again")
             return {key: file.get_tensor(key) for key in file.keys()}, _progress(meta)  # noqa: SIM118
     except OSError as error:

@@ -70,7 +70,7 @@ class TrainConfig:
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile; auto: on a GPU. Where it cannot compile, the run goes on without."""
     checkpoint_activations: bool = False
-    """Compute the decoders' activations again instead of keeping them: less memory, a third more time."""
+    """Compute the decoders' activations again instead of keeping them: less memory, a quarter more time."""
     until_plateau: bool = False
     """Stop when the held-out score hardly rises any more, see training.plateau."""
     minutes: float | None = None

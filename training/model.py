@@ -44,6 +44,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 Family = Literal["liveswap", "liae", "df-ud", "faceswap-original", "faceswap-lightweight"]
 """How a model is built; all but the first two are peers' networks, to be compared with, see training.peer_models."""
@@ -162,6 +163,8 @@ class SwapModel(nn.Module):
     """What every family of models promises: `paint` for training, calling it for looking and exporting."""
 
     config: ModelConfig
+    statistics: CodeStatistics
+    """Only where `paint` answers codes."""
 
     def paint(self, faces: Tensor, side: Side, people: Tensor | None = None) -> tuple[Painted, Tensor, Tensor | None]:
         """Faces (N, 3, R, R) -> the painting by `side`'s decoder, the faces' masks (N, 1, R, R), their codes (N, C).
@@ -216,6 +219,10 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Code map -> one person's face and its mask."""
 
+    recompute = False
+    """Whether the activations of a level are computed again for the gradient instead of kept: what a decoder needs most
+    memory for in training. The gradient is the same."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         widths = config.decoder
@@ -233,15 +240,19 @@ class Decoder(nn.Module):
         assert isinstance(last, Up)
         last.take_over(self.half_exit)
 
+    def _doubled(self, x: Tensor, level: int) -> Tensor:
+        x = self.ups[level](self.blocks[level](x))
+        return x if level == len(self.ups) - 1 else _act(x)
+
     def forward(self, x: Tensor, small: bool = False) -> Painted:
         x = _act(self.entry(x))
-        for block, up in zip(self.blocks, self.ups, strict=True):
-            if small and up is self.ups[-1] and self.half_exit is not None:
+        for level in range(len(self.ups)):
+            if small and level == len(self.ups) - 1 and self.half_exit is not None:
                 x = self.half_exit(x)
-                break
-            x = up(block(x))
-            if up is not self.ups[-1]:
-                x = _act(x)
+            elif self.recompute and torch.is_grad_enabled():
+                x = checkpoint(self._doubled, x, level, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = self._doubled(x, level)
         x = torch.sigmoid(x.float())
         return Painted(x[:, :3], x[:, 3:])
 
@@ -313,6 +324,13 @@ class CodeStatistics(nn.Module):
         """How much the statistics say, [0, 1]."""
         first, last = self.RAMP
         return ((self.updates.min() - first) / (last - first)).clamp(0, 1)
+
+
+def recompute_activations(model: SwapModel) -> None:
+    """Let the decoders of `model` trade time for memory in training, see Decoder.recompute; others stay as they are."""
+    for module in model.modules():
+        if isinstance(module, Decoder):
+            module.recompute = True
 
 
 class FaceAutoencoder(SwapModel):

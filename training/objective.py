@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from training.augment import Pair
 from training.config import TrainConfig
 from training.losses import alignment_loss, side_loss
-from training.model import SIDES, FaceAutoencoder, Painted, Side, SwapModel
+from training.model import SIDES, Painted, Side, SwapModel
 
 
 class Losses(NamedTuple):
@@ -42,7 +42,7 @@ class Objective(nn.Module):
             with torch.autocast(pair.inputs.device.type, torch.bfloat16, enabled=self._bf16):
                 painted[side], mask, code = self.model.paint(pair.inputs, side, pair.people)
             parts[side] = self._side(painted[side], mask, pair)
-            if code is not None and isinstance(self.model, FaceAutoencoder):
+            if code is not None:
                 statistics = self.model.statistics
                 pull = self._config.loss.align * alignment_loss(code, side, statistics)
                 parts["alignment"] = parts.get("alignment", torch.zeros_like(pull)) + pull

@@ -36,9 +36,11 @@ class Observer:
         self.journal.report(final=True)
         self.journal.close()
 
-    def look(self, ema: SwapModel, progress: Progress) -> dict[str, float]:
+    def look(self, ema: SwapModel, progress: Progress, rollbacks: int) -> dict[str, float]:
         """One look: `progress` hears of it, and the weights are kept when it is worth most. Raises TrainingError."""
         figures = {"elapsed_s": round(progress.elapsed_s, 2), **look(ema, self._held_out, self._truth)}
+        if rollbacks:
+            figures["rollbacks"] = float(rollbacks)
         self.journal.look(progress.iteration, figures, draw_sheet(ema, self._held_out))
         progress.history = self.journal.history
         if worth(figures) > progress.best_score:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import signal
 import threading
 import time
@@ -23,16 +22,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from realtime.errors import TrainingError
 from training import checkpoint
 from training.augment import Pair
 from training.batches import stack_faces
-from training.checkpoint import Progress
+from training.checkpoint import Progress, Resumable
 from training.config import TrainConfig
 from training.distributed import Ranks
 from training.faceset import Faceset
 from training.gan import GanFinish
-from training.model import SIDES, FaceAutoencoder, Side, SwapModel
+from training.model import SIDES, FaceAutoencoder, Side, SwapModel, recompute_activations
 from training.models import build_model, count_parameters
 from training.objective import Objective, compiled
 from training.observer import Observer
@@ -40,6 +38,7 @@ from training.optimizers import average, make_optimizer
 from training.sampling import PairSource
 from training.schedule import Budget, average_decay, learning_rate, occluded_share, still_small, warp_strength
 from training.settle import settle
+from training.watchdog import Verdict, Watchdog
 
 NOTE_EVERY = 10
 """Steps between two entries of the losses in the journal."""
@@ -101,7 +100,6 @@ def train(
     minutes: float | None = None,
     iterations: int | None = None,
     on_progress: Callable[[TrainProgress], None] | None = None,
-    on_look: Callable[[Progress, SwapModel], None] | None = None,
     on_step: Callable[[Progress, SwapModel], None] | None = None,
 ) -> TrainSummary:
     """Train `run` until its budget is used, or until SIGINT or SIGTERM; either way the newest state is saved.
@@ -109,8 +107,8 @@ def train(
     `minutes` and `iterations` replace the budget of the configuration. With `resume`, the run's own configuration
     counts, and of `config` only threads and precision, where they are given; where nothing was saved yet, the run
     starts afresh. Without `resume`, a folder where no weights were saved yet is taken as an empty one.
-    `on_progress` hears of every step; `on_look` gets the averaged weights at every look, and has to leave them alone;
-    `on_step` gets them after every step, while the clock of the run stands still.
+    `on_progress` hears of every step; `on_step` gets the averaged weights after each, while the clock of the run stands
+    still, and has to leave them alone.
     Under torchrun, all processes call this alike. Raises UsageError, FacesetError, TrainingError.
     """
     with ExitStack() as held:
@@ -135,16 +133,21 @@ def train(
 
         model, ema = (_placed(build_model(config.model), ranks.device, layout) for _ in range(2))
         ema.requires_grad_(False).load_state_dict(model.state_dict())
+        if config.checkpoint_activations:
+            recompute_activations(model)
         weights: list[Tensor] = list(model.parameters())
         averages: list[Tensor] = list(ema.parameters())
         optimizer = make_optimizer(config, weights)
         gan = GanFinish(config, bf16=bf16, average=ranks.mean).to(ranks.device)
+        watchdog = Watchdog(model, ema, optimizer)
+        others: dict[str, Resumable] = {"watchdog": watchdog} | ({"gan": gan} if config.gan else {})
         generator = torch.Generator().manual_seed(config.seed)
         progress = Progress(history=[])
         if ranks.lead(resume and (run / checkpoint.LATEST).is_file()):
             with ranks.lent(run / checkpoint.LATEST) as latest:
-                progress = checkpoint.load_latest(latest.parent, model, ema, optimizer, generator)
+                progress = checkpoint.load_latest(latest.parent, model, ema, optimizer, generator, **others)
             _log.info("resuming %s at step %d", run, progress.iteration)
+        watchdog.begin()
         objective = compiled(ranks.wrap(Objective(model, config, bf16=bf16), unused=config.model.grows), config)
         budget = Budget(config, progress.history or ())
         sources = {}
@@ -158,9 +161,9 @@ def train(
         latest_look: float | None = None
         while (used := budget.used(progress)) < 1 and not ranks.any(stop.is_set()):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, progress.iteration, used)
-            if not still_small(config, used):
-                _grow(model, ema)
+                group["lr"] = watchdog.rate * learning_rate(config, progress.iteration, used)
+            if not still_small(config, used) and _grow(model, ema):
+                watchdog.forget_level()
             drawn = [
                 sources[side].draw(
                     generator,
@@ -184,35 +187,30 @@ def train(
                 parts = losses.parts
             loss = ranks.mean(loss)
             norm = torch.nn.utils.clip_grad_norm_(weights, config.clip)
-            # A step with a bad gradient would be in the weights for good; the check is one number, on the CPU free.
-            if not math.isfinite(norm.item()):
-                raise TrainingError(
-                    f"the loss stopped being finite at step {progress.iteration}; resume with --precision fp32, "
-                    "or start again with a lower learning_rate"
-                )
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            verdict = watchdog.judge(loss, norm, progress.iteration)
             progress.iteration += 1
-            average(optimizer, averages, weights, average_decay(config, progress.iteration))
+            if verdict is Verdict.STEP:
+                optimizer.step()
+                average(optimizer, averages, weights, average_decay(config, progress.iteration))
+                watchdog.keep(progress.iteration)
+            optimizer.zero_grad(set_to_none=True)
             progress.elapsed_s = ranks.lead(done_s + time.monotonic() - began_s)
 
             ended = budget.used(progress) >= 1
             samples_per_s = 2 * config.batch * (progress.iteration - first) / (time.monotonic() - began_s)
             if observer is not None and progress.iteration % NOTE_EVERY == 0:
                 noted = {f"loss/{name}": float(value) for name, value in parts.items()}
-                rates = {"rate": learning_rate(config, progress.iteration, used), "samples_per_s": samples_per_s}
+                rates = {"rate": optimizer.param_groups[0]["lr"], "samples_per_s": samples_per_s}
                 observer.journal.step(
-                    progress.iteration, {"loss": float(loss), **noted, **rates, "gradient_norm": float(norm)}
+                    progress.iteration, {"loss": watchdog.loss, **noted, **rates, "gradient_norm": float(norm)}
                 )
             if progress.iteration % config.evaluate_every == 0 or ended:
-                figures = {} if observer is None else observer.look(ema, progress)
+                figures = {} if observer is None else observer.look(ema, progress, watchdog.rollbacks)
                 figures = json.loads(ranks.tell(json.dumps(figures).encode()))
                 budget.add({"iteration": float(progress.iteration), **figures})
                 latest_look = figures["score"]
-                if on_look is not None and ranks.leads:
-                    on_look(progress, ema)
             if ranks.leads and (progress.iteration % config.save_every == 0 or ended or stop.is_set()):
-                checkpoint.save_latest(run, model, ema, optimizer, generator, progress)
+                checkpoint.save_latest(run, model, ema, optimizer, generator, progress, **others)
                 saved = progress.iteration
             if on_step is not None and ranks.leads:
                 paused_s = time.monotonic()
@@ -226,17 +224,16 @@ def train(
                         config.iterations,
                         progress.elapsed_s,
                         left_s,
-                        float(loss),
+                        watchdog.loss,
                         latest_look,
                         samples_per_s,
                     )
                 )
 
         if ranks.leads and saved != progress.iteration:  # the signal came after the last chance to save
-            checkpoint.save_latest(run, model, ema, optimizer, generator, progress)
-        if (
-            ranks.leads and not (run / checkpoint.BEST).is_file()
-        ):  # stopped before the first look: something to export all the same
+            checkpoint.save_latest(run, model, ema, optimizer, generator, progress, **others)
+        # Stopped before the first look: something to export all the same.
+        if ranks.leads and not (run / checkpoint.BEST).is_file():
             checkpoint.save_best(run, ema, progress)
         elapsed_s = max(time.monotonic() - began_s, 1e-9)
         return TrainSummary(
@@ -267,11 +264,12 @@ def _laid(pair: Pair, layout: torch.memory_format) -> Pair:
     return pair._replace(inputs=pair.inputs.contiguous(memory_format=layout))
 
 
-def _grow(*models: SwapModel) -> None:
-    """Let them paint at full resolution, if they do not yet."""
-    for model in models:
-        if isinstance(model, FaceAutoencoder) and model.small:
-            model.grow()
+def _grow(*models: SwapModel) -> bool:
+    """Let them paint at full resolution; whether they did not yet."""
+    small = [model for model in models if isinstance(model, FaceAutoencoder) and model.small]
+    for model in small:
+        model.grow()
+    return bool(small)
 
 
 @contextmanager
