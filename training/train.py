@@ -30,6 +30,7 @@ from training.config import TrainConfig
 from training.distributed import Ranks
 from training.faceset import Faceset
 from training.gan import GanFinish
+from training.memory import keep_memory
 from training.model import SIDES, FaceAutoencoder, Side, SwapModel, recompute_activations
 from training.models import build_model, count_parameters
 from training.objective import Objective, compiled
@@ -127,6 +128,7 @@ def train(
         config = TrainConfig.from_dict(json.loads(ranks.tell(json.dumps(config.to_dict()).encode())))
         if config.threads is not None:
             torch.set_num_threads(config.threads)
+        keep_memory()
         torch.manual_seed(config.seed)
         bf16 = bool(ranks.lead(wants_bf16(config, ranks.device)))
         layout = torch.channels_last if config.style == "liveswap" else torch.contiguous_format

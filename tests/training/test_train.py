@@ -370,7 +370,7 @@ def test_a_loss_that_is_not_finite_never_reaches_the_weights(
 
 
 def test_a_rate_far_too_high_ends_in_a_sentence(people: People, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="times in a row; .* start again with a lower learning_rate") as error:
+    with pytest.raises(TrainingError, match=r"times in a row; .* start again with a lower learning_rate") as error:
         train_tiny(people, tmp_path / "run", learning_rate=1e20, iterations=400, evaluate_every=500, save_every=500)
     assert_is_a_sentence(error.value)
 
