@@ -16,10 +16,14 @@ if sys.argv[1] == "kept" and not keep_memory():
     sys.exit(77)
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-torch.ones(16 << 20)
+def step():
+    taken = [torch.ones(1 << 20) for _ in range(6)]  # 4 MiB each
+    more = [x * 2 for x in taken]
+for _ in range(40):
+    step()  # aligned blocks find their places after some times
 before = faults()
-for _ in range(10):
-    torch.ones(16 << 20)  # 64 MiB, freed at once
+for _ in range(20):
+    step()
 print(faults() - before)
 """
 
