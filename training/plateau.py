@@ -167,7 +167,7 @@ def _gain(fit: _Fit, longer: float) -> float:
     following = fit.doubling * fit.slowing
     if fit.slowing == 1.0:
         return following * doublings
-    return following * (1 - fit.slowing**doublings) / (1 - fit.slowing)
+    return following * (1 - math.pow(fit.slowing, doublings)) / (1 - fit.slowing)
 
 
 def _is_flat(fit: _Fit, least_gain: float) -> bool:
@@ -179,7 +179,7 @@ def _eta(fit: _Fit, least_gain: float, elapsed_s: float) -> float | None:
     if following <= least_gain or fit.slowing == 1.0:
         return None  # small already, though not surely; or not slowing down
     doublings = math.log(least_gain / following) / math.log(fit.slowing)
-    return elapsed_s * (2**doublings - 1) if doublings <= OUT_OF_SIGHT else None
+    return elapsed_s * math.expm1(doublings * math.log(2)) if doublings <= OUT_OF_SIGHT else None
 
 
 def _span(seconds: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from training.checkpoint import (
     BEST,
     LATEST,
     RUN,
+    SCHEMA,
     Progress,
     RunRecord,
     load_best,
@@ -29,7 +30,9 @@ from training.checkpoint import (
     sweep,
     write_run,
 )
+from training.config import TrainConfig
 from training.model import FaceAutoencoder, ModelConfig
+from training.optimizers import make_optimizer
 
 META = "liveswap.checkpoint"
 Damage = Callable[[Path], object]
@@ -42,7 +45,7 @@ class Parts:
     def __init__(self, seed: int, steps: int = 2, config: ModelConfig = TINY.model) -> None:
         torch.manual_seed(seed)
         self.model, self.ema = FaceAutoencoder(config), FaceAutoencoder(config)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), 1e-2, fused=True)
+        self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(self.model.parameters(), 1e-2, fused=True)
         self.generator = torch.Generator().manual_seed(seed)
         self.progress = Progress(steps, 1.25, 0.5, 1, [{"iteration": 1.0, "score": 0.5}])
         for _ in range(steps):
@@ -63,7 +66,7 @@ class Parts:
         self.progress = load_latest(run, self.model, self.ema, self.optimizer, self.generator)
 
     def everything(self) -> list[Tensor]:
-        moments = [value for state in self.optimizer.state.values() for value in state.values()]
+        moments = [state[key] for state in self.optimizer.state.values() for key in sorted(state)]
         return [*self.model.state_dict().values(), *self.ema.state_dict().values(), *moments]
 
 
@@ -107,6 +110,74 @@ def test_what_was_loaded_no_longer_hangs_on_the_file(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(saved.everything(), other.everything(), strict=True))
 
 
+@pytest.mark.parametrize("name", ["adamw", "adam", "adabelief", "schedule-free"])
+def test_whatever_an_optimizer_remembers_comes_back(tmp_path: Path, name: str) -> None:
+    saved, other = Parts(seed=1), Parts(seed=2, steps=0)
+    dropout = 0.5 if name == "adabelief" else 1.0
+    config = TrainConfig.from_dict({**TINY.to_dict(), "optimizer": name, "lr_dropout": dropout})
+    for parts in (saved, other):
+        parts.optimizer = make_optimizer(config, parts.model.parameters())
+    for _ in range(2):
+        saved.step()
+    saved.save(tmp_path)
+    other.load(tmp_path)
+    for parts in (saved, other):
+        parts.step()
+    assert all(torch.equal(a, b) for a, b in zip(saved.everything(), other.everything(), strict=True))
+
+
+def test_weights_of_which_the_optimizer_knows_nothing_yet_come_back_so(tmp_path: Path) -> None:
+    saved, other = Parts(seed=1, steps=0), Parts(seed=2)
+    saved.save(tmp_path)
+    other.load(tmp_path)
+    assert not other.optimizer.state
+    first = next(saved.model.parameters())
+    for weight in saved.model.parameters():
+        weight.grad = torch.ones_like(weight) if weight is first else None
+    saved.optimizer.step()
+    saved.save(tmp_path)
+    other.load(tmp_path)
+    assert list(other.optimizer.state) == [next(other.model.parameters())]
+
+
+class Counter:
+    """Something else that a run has to find again."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"value": torch.tensor(self.value), "deep/nothing": torch.zeros(0)}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        assert tensors["deep/nothing"].shape == (0,)
+        self.value = float(tensors["value"])
+
+
+def test_others_come_back_under_their_names_and_new_ones_stay_as_they_are(tmp_path: Path) -> None:
+    parts, others = Parts(seed=1), {"gan": Counter(1.0), "watchdog": Counter(2.0)}
+    save_latest(tmp_path, parts.model, parts.ema, parts.optimizer, parts.generator, parts.progress, **others)
+    found = {"gan": Counter(0.0), "watchdog": Counter(0.0), "new": Counter(5.0)}
+    load_latest(tmp_path, parts.model, parts.ema, parts.optimizer, parts.generator, **found)
+    assert [other.value for other in found.values()] == [1.0, 2.0, 5.0]
+
+
+def test_what_a_checkpoint_holds_and_nobody_asks_for_is_one_sentence(tmp_path: Path) -> None:
+    parts = Parts(seed=1)
+    gan = Counter(1.0)
+    save_latest(tmp_path, parts.model, parts.ema, parts.optimizer, parts.generator, parts.progress, gan=gan)
+    with pytest.raises(TrainingError, match="does not fit this model"):
+        parts.load(tmp_path)
+
+
+def test_a_checkpoint_of_the_first_version_goes_on(tmp_path: Path) -> None:
+    saved, other = Parts(seed=1), Parts(seed=2)
+    saved.save(tmp_path)
+    rewrite(lambda tensors, facts: facts.update(schema=1))(tmp_path / LATEST)
+    other.load(tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(saved.everything(), other.everything(), strict=True))
+
+
 def test_saving_the_same_state_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     parts = Parts(seed=1)
     parts.save(tmp_path)
@@ -131,7 +202,7 @@ def test_a_checkpoint_can_be_read_without_us(finished_run: Path) -> None:
     with safe_open(finished_run / BEST, framework="np") as file:
         facts = json.loads(file.metadata()[META])
         assert file.get_tensor("ema/encoder.squeeze.weight").dtype == "float32"
-    assert facts["schema"] == 1
+    assert facts["schema"] == SCHEMA
     assert {key.split("/")[0] for key in tensors_of(finished_run / LATEST)} == {
         "model",
         "ema",
@@ -292,7 +363,7 @@ def test_a_folder_that_holds_no_run_says_what_to_give(tmp_path: Path, name: str)
         ("5", "is damaged"),
         ("[" * 100_000, "is damaged"),
         ('{"schema": 1}', "is damaged"),
-        ('{"schema": 2}', "another version of liveswap"),
+        ('{"schema": 3}', "another version of liveswap"),
         ('{"schema": 1, "config": 5, "facesets": {}}', "is damaged"),
         ('{"schema": 1, "config": {}, "facesets": {}}', "is damaged"),
         ('{"schema": 1, "config": {}, "facesets": []}', "is damaged"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -44,11 +44,11 @@ def rising(gain: float) -> Curve:
 
 
 def power(time_s: float) -> float:
-    return 0.95 - 0.35 * (time_s / 60) ** -0.5
+    return 0.95 - 0.35 * math.pow(time_s / 60, -0.5)
 
 
 def quick(time_s: float) -> float:
-    return 0.95 - 0.7 * (time_s / 60) ** -0.8
+    return 0.95 - 0.7 * math.pow(time_s / 60, -0.8)
 
 
 def saturating(time_s: float) -> float:
@@ -60,14 +60,14 @@ def steps(time_s: float) -> float:
     return 0.7 + 0.02 * math.floor(1.7 * math.log2(time_s))
 
 
-def stop(history: list[Look], clock: Clock = "elapsed_s", horizon: float = HORIZON_S) -> float | None:
+def stop(history: Sequence[Look], clock: Clock = "elapsed_s", horizon: float = HORIZON_S) -> float | None:
     plateau = Plateau(decay_from=0.5, horizon=horizon, clock=clock)
     plateau.replay(history)
     return plateau.flat_at
 
 
-def outlook(history: list[Look], **changes: bool) -> Outlook:
-    told = forecast(history, **changes)
+def outlook(history: Sequence[Look], rate_will_fall: bool = False) -> Outlook:
+    told = forecast(history, rate_will_fall=rate_will_fall)
     assert told is not None
     return told
 
