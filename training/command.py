@@ -1,0 +1,76 @@
+"""Trains from a command line. Flags in; progress, a summary and an exit code out.
+
+`liveswap train` and `python -m training` are this command. It loads torch only when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import replace
+
+from realtime import front
+from realtime.screen import Screen
+
+
+def leads() -> bool:
+    """Whether this process speaks: it is the only one, or number 0 of those that torchrun has started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def add_train_flags(parser: argparse.ArgumentParser) -> None:
+    """What there is to say about a run."""
+    parser.add_argument("identity", type=front.path, metavar="IDENTITY_FACESET", help="who appears in the result")
+    parser.add_argument("performer", type=front.path, metavar="PERFORMER_FACESET", help="who is in front of the camera")
+    parser.add_argument("--out", type=front.path, required=True, metavar="RUN", help="folder of the run")
+    parser.add_argument(
+        "--preset",
+        default="light-128",
+        metavar="NAME",
+        help="tiny-64, light-128, df-256 or a TOML file; default: light-128",
+    )
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=front.positive, metavar="N", help="how long to train")
+    length.add_argument("--iterations", type=front.count, metavar="N", help="how many steps to train")
+    parser.add_argument("--batch", type=front.count, metavar="N", help="faces per step, over all processes")
+    parser.add_argument(
+        "--accumulate", type=front.count, metavar="N", help="parts of a batch that are computed in turn: less memory"
+    )
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="auto: bf16 where the processor has it")
+    parser.add_argument("--seed", type=int, metavar="N")
+    parser.add_argument("--threads", type=front.count, metavar="N", help="processor threads of each process")
+    parser.add_argument("--resume", action="store_true", help="go on where RUN stopped")
+
+
+def train(args: argparse.Namespace, screen: Screen) -> int:
+    """Train, alone or as one of the processes that torchrun has started; of those only number 0 speaks."""
+    from training.config import load_recipe
+    from training.train import TrainProgress
+    from training.train import train as train_run
+
+    config = load_recipe(args.preset)
+    config = replace(config, **front.given(args, "batch", "accumulate", "seed", "threads", "precision"))
+    with screen.progress("train") as meter:
+
+        def show(now: TrainProgress) -> None:
+            held_out = "" if now.held_out is None else f", held-out {now.held_out:.4f}"
+            note = f"step {now.iteration}, loss {now.loss:.4f}{held_out}, {now.samples_per_s:.0f} faces/s"
+            total = None if now.eta_s is None else now.elapsed_s + now.eta_s
+            meter.update(now.elapsed_s, total, note, left_s=now.eta_s)
+
+        summary = train_run(
+            args.identity,
+            args.performer,
+            args.out,
+            config,
+            resume=args.resume,
+            minutes=args.minutes,
+            iterations=args.iterations,
+            on_progress=show,
+        )
+    if leads():
+        screen.say("\n".join(front.lines(summary.to_json())))
+        front.write_json(args.json, summary.to_json())
+        if summary.stopped_early:
+            screen.note("stopped before the end; the same command with --resume goes on")
+    return front.STOPPED if summary.stopped_early else 0
