@@ -43,6 +43,7 @@ from realtime.files import write_atomically
 from training.batches import MARGIN, FaceStack
 from training.config import TrainConfig, load_recipe
 from training.distributed import Ranks
+from training.memory import keep_memory
 from training.model import SIDES, Side
 from training.models import build_model, count_parameters
 from training.objective import Objective
@@ -200,6 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if min(options.threads, options.steps) < 1:
         parser.error("--threads and --steps are at least 1")
     torch.set_num_threads(options.threads)
+    keep_memory()  # as the product does; here the peers gain by it, too
     chosen = {name: config for name, config in trainers().items() if name in (options.only or trainers())}
     with Ranks(0, 1, torch.device("cpu")) as ranks:
         figures = measure(chosen, options.steps, ranks)
