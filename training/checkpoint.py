@@ -114,16 +114,15 @@ class Resumable(Protocol):
         """Go on from there. Raises RuntimeError, KeyError, TypeError or ValueError when they do not fit."""
 
 
-def save_latest(
-    run: Path,
+def pack_latest(
     model: nn.Module,
     ema: nn.Module,
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
     progress: Progress,
     **others: Resumable,
-) -> None:
-    """Write everything needed to go on exactly from here; `others` under their names. Raises TrainingError.
+) -> bytes:
+    """Everything needed to go on exactly from here, as LATEST holds it; `others` under their names.
 
     An optimizer may keep any tensors of a weight's shape and single numbers as tensors, and nothing else.
     """
@@ -135,7 +134,20 @@ def save_latest(
     for key, other in others.items():
         tensors |= {f"{key}/{name}": value for name, value in other.tensors().items()}
     tensors[_RNG] = generator.get_state()
-    _write_tensors(run / LATEST, tensors, progress)
+    return _packed(tensors, progress)
+
+
+def save_latest(
+    run: Path,
+    model: nn.Module,
+    ema: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    progress: Progress,
+    **others: Resumable,
+) -> None:
+    """Write LATEST now, see `pack_latest`. Raises TrainingError."""
+    write_file(run / LATEST, pack_latest(model, ema, optimizer, generator, progress, **others))
 
 
 def load_latest(
@@ -201,9 +213,14 @@ def sweep(run: Path) -> None:
                 path.unlink()
 
 
+def pack_best(ema: nn.Module, progress: Progress) -> bytes:
+    """The averaged weights that score best so far, as BEST holds them."""
+    return _packed({f"ema/{k}": v for k, v in ema.state_dict().items()}, progress)
+
+
 def save_best(run: Path, ema: nn.Module, progress: Progress) -> None:
-    """Write the averaged weights that score best so far."""
-    _write_tensors(run / BEST, {f"ema/{k}": v for k, v in ema.state_dict().items()}, progress)
+    """Write BEST now, see `pack_best`. Raises TrainingError."""
+    write_file(run / BEST, pack_best(ema, progress))
 
 
 def load_best(run: Path) -> tuple[SwapModel, RunRecord, Progress]:
@@ -227,10 +244,10 @@ def _taken(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): tensors.pop(k) for k in list(tensors) if k.startswith(prefix)}
 
 
-def _write_tensors(path: Path, tensors: Mapping[str, Tensor], progress: Progress) -> None:
+def _packed(tensors: Mapping[str, Tensor], progress: Progress) -> bytes:
     meta = {"schema": SCHEMA} | {name: getattr(progress, name) for name in Progress.__slots__}
     plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    write_file(path, save(plain, metadata={_META: json.dumps(meta)}))
+    return save(plain, metadata={_META: json.dumps(meta)})
 
 
 def _read_tensors(path: Path) -> tuple[dict[str, Tensor], Progress]:
