@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
-import json
-import math
 import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from realtime.errors import LiveswapError, UsageError
+from realtime import front
+from realtime.errors import UsageError
 from realtime.screen import Screen, log_lines
+from training.command import add_train_flags, train
 
 if TYPE_CHECKING:
     from realtime.align import CropGeometry
@@ -28,170 +26,63 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-STOPPED = 130
-"""Exit code after Ctrl-C, as shells have it."""
-EXTRAS = {
-    "torch": "train",
-    "safetensors": "train",
-    "matplotlib": "train",
-    "tensorboard": "train",
-    "onnx": "export",
-    "pyvirtualcam": "vcam",
-    "tensorrt": "tensorrt",
-    "mediapipe": "mediapipe",
-}
-"""Which extra brings which library."""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0 when done, 1 after a failure while running, 2 after a mistake in the call."""
-    try:
-        code = _run_command(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:  # whoever read our output has gone, for example `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    flags = sys.argv[1:] if argv is None else argv
 
-
-def _run_command(argv: Sequence[str]) -> int:
-    try:
-        args = build_parser().parse_args(argv)
-        if args.json not in (None, "-"):
-            _check_json(Path(args.json))
+    def run() -> int:
+        args = build_parser().parse_args(flags)
+        front.check_json(args.json)
         with log_lines(args.verbose, args.quiet):
             code: int = args.command(args, Screen(args.quiet, json_on_stdout=args.json == "-"))
             return code
-    except SystemExit as done:  # argparse, after --help and --version
-        return int(done.code or 0)
-    except BrokenPipeError:
-        raise
-    except (KeyboardInterrupt, Exception) as error:
-        if "--debug" in argv:
-            traceback.print_exc()
-        sentence, code = _explain(error)
-        print(f"liveswap: {' '.join(sentence.split())}", file=sys.stderr)
-        return code
 
-
-def _explain(error: BaseException) -> tuple[str, int]:
-    """What to tell the user about an error that ended a command, and the exit code."""
-    if isinstance(error, LiveswapError):
-        return str(error), error.exit_code
-    if isinstance(error, KeyboardInterrupt) or _came_from_ctrl_c(error):
-        return "stopped by Ctrl-C; what was finished before it is kept", STOPPED
-    if _lacks_memory(error):
-        return "there is not enough memory; close other programs, or ask for less with --batch or --size", 1
-    if isinstance(error, ImportError) and "cannot open shared object file" in str(error):
-        return (
-            f"a system library is missing ({error}); on Debian: apt-get install libgl1 libglib2.0-0 libxcb1 libsm6",
-            1,
-        )
-    if isinstance(error, OSError) and error.errno is not None:
-        from realtime.files import explain
-
-        named = error.filename if isinstance(error.filename, (str, bytes)) else "a file"
-        return explain(error, Path(os.fsdecode(named))), 1
-    library = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
-    if library and library not in ("realtime", "training", "export"):
-        extra = f".[{EXTRAS[library]}]" if library in EXTRAS else "."
-        remedy = f'in the folder of liveswap, run: pip install -e "{extra}" -c constraints.txt'
-        return f"{library} is not installed; {remedy}", 1
-    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return f"unexpected {what}; this is a bug; run with --debug for the traceback", 1
-
-
-def _came_from_ctrl_c(error: BaseException | None) -> bool:
-    """Whether an error is what became of a Ctrl-C: libraries that are loading make an ImportError of it."""
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt) or (
-            isinstance(error, ImportError) and "initialization failed" in str(error)
-        ):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _lacks_memory(error: BaseException) -> bool:
-    # torch, ONNX Runtime and OpenCV each say it with a class of their own.
-    said = ("DefaultCPUAllocator", "allocate memory", "Insufficient memory")
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-        or any(words in str(error) for words in said)
-    )
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that complains in one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see {self.prog} --help")
+    return front.answer(run, debug="--debug" in flags)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """All subcommands with their flags."""
-    parser = Parser(prog="liveswap", description="Swaps a face in a live video stream or a video file.")
+    parser = front.Parser(prog="liveswap", description="Swaps a face in a live video stream or a video file.")
     parser.add_argument("--version", action="version", version=f"liveswap {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(name: str, run: Callable[[argparse.Namespace, Screen], int], summary: str) -> argparse.ArgumentParser:
         each = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
         each.set_defaults(command=run)
-        each.add_argument(
-            "--json", type=_text, metavar="FILE", help="write the result as JSON to FILE, or to the output with -"
-        )
-        each.add_argument("-v", "--verbose", action="count", default=0, help="say more; twice: everything")
-        each.add_argument("-q", "--quiet", action="store_true", help="say only what went wrong")
-        each.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        front.add_common_flags(each)
         return each
 
     demo = command("demo", _demo, "run the whole product on two rendered actors")
-    demo.add_argument("--out", type=_path, default=Path("out"), metavar="DIR", help="default: out")
+    demo.add_argument("--out", type=front.path, default=Path("out"), metavar="DIR", help="default: out")
     demo.add_argument("--from-scratch", action="store_true", help="render, extract, train and export first; minutes")
-    demo.add_argument("--seconds", type=_positive, metavar="N", help="length of the performer's clip")
+    demo.add_argument("--seconds", type=front.positive, metavar="N", help="length of the performer's clip")
 
     extract = command("extract", _extract, "take the faces out of videos into a faceset")
-    extract.add_argument("videos", nargs="+", type=_path, metavar="VIDEO")
-    extract.add_argument("--out", type=_path, required=True, metavar="FACESET", help="folder to make")
-    extract.add_argument("--fps", type=_positive, metavar="N", help="frames per second to look at; default: all")
+    extract.add_argument("videos", nargs="+", type=front.path, metavar="VIDEO")
+    extract.add_argument("--out", type=front.path, required=True, metavar="FACESET", help="folder to make")
+    extract.add_argument("--fps", type=front.positive, metavar="N", help="frames per second to look at; default: all")
     extract.add_argument(
-        "--every", type=_count, default=1, metavar="N", help="of these, look at every N-th; default: 1"
+        "--every", type=front.count, default=1, metavar="N", help="of these, look at every N-th; default: 1"
     )
-    extract.add_argument("--size", type=_count, default=256, metavar="PX", help="side of a face crop; default: 256")
+    extract.add_argument(
+        "--size", type=front.count, default=256, metavar="PX", help="side of a face crop; default: 256"
+    )
     extract.add_argument(
         "--coverage-kind", choices=("whole", "full"), default="whole", help="how much of a head; default: whole"
     )
     extract.add_argument(
-        "--max-faces", type=_count, default=1, metavar="N", help="faces to take from one frame; default: 1"
+        "--max-faces", type=front.count, default=1, metavar="N", help="faces to take from one frame; default: 1"
     )
 
-    train = command("train", _train, "train the identity's face onto the performer's motion")
-    train.add_argument("identity", type=_path, metavar="IDENTITY_FACESET", help="who appears in the result")
-    train.add_argument("performer", type=_path, metavar="PERFORMER_FACESET", help="who is in front of the camera")
-    train.add_argument("--out", type=_path, required=True, metavar="RUN", help="folder of the run")
-    train.add_argument(
-        "--preset",
-        default="light-128",
-        metavar="NAME",
-        help="tiny-64, light-128, df-256 or a TOML file; default: light-128",
-    )
-    length = train.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=_positive, metavar="N", help="how long to train")
-    length.add_argument("--iterations", type=_count, metavar="N", help="how many steps to train")
-    train.add_argument("--batch", type=_count, metavar="N", help="faces per step")
-    train.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="auto: bf16 where the processor has it")
-    train.add_argument("--seed", type=int, metavar="N")
-    train.add_argument("--threads", type=_count, metavar="N", help="processor threads")
-    train.add_argument("--resume", action="store_true", help="go on where RUN stopped")
+    add_train_flags(command("train", train, "train the identity's face onto the performer's motion"))
 
     evaluate = command("evaluate", _evaluate, "score a run on its held-out faces")
-    evaluate.add_argument("run", type=_path, metavar="RUN")
+    evaluate.add_argument("run", type=front.path, metavar="RUN")
 
     export = command("export", _export, "make a run into one .dfm model file")
-    export.add_argument("run", type=_path, metavar="RUN")
-    export.add_argument("--out", type=_path, required=True, metavar="NAME.dfm")
+    export.add_argument("run", type=front.path, metavar="RUN")
+    export.add_argument("--out", type=front.path, required=True, metavar="NAME.dfm")
     export.add_argument("--subject", required=True, metavar="TEXT", help="whose face it is")
     export.add_argument("--consent", required=True, metavar="TEXT", help="how that person agreed")
     export.add_argument("--exporter", metavar="TEXT", help="who makes the file")
@@ -199,7 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     run = command("run", _run, "swap the face in a video or a stream")
     run.add_argument(
         "--model",
-        type=_path,
+        type=front.path,
         action="append",
         dest="models",
         metavar="NAME.dfm",
@@ -207,104 +98,74 @@ def build_parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--source",
-        type=_text,
+        type=front.text,
         metavar="SRC",
         help="a video file or a folder of pictures; 0 or camera:NAME; rtsp://, http://, udp://, srt:// or rtmp://; "
         "screen; replay:DIR; pattern (a rendered performer)",
     )
     run.add_argument(
         "--sink",
-        type=_text,
+        type=front.text,
         action="append",
         dest="sinks",
         metavar="SINK",
         help="preview, camera (virtual), a video file, udp://, srt:// or rtmp://, null; repeatable",
     )
-    run.add_argument("--config", type=_path, metavar="FILE.toml", help="settings; flags win over it")
+    run.add_argument("--config", type=front.path, metavar="FILE.toml", help="settings; flags win over it")
     run.add_argument("--size", type=_size, metavar="WxH", help="ask the camera for this size")
-    run.add_argument("--fps", type=_positive, metavar="N", help="ask the camera for this rate; rate of a screen")
-    run.add_argument("--seek", type=_number, dest="seek_s", metavar="S", help="begin so many seconds into the file")
+    run.add_argument("--fps", type=front.positive, metavar="N", help="ask the camera for this rate; rate of a screen")
+    run.add_argument(
+        "--seek", type=front.number, dest="seek_s", metavar="S", help="begin so many seconds into the file"
+    )
     run.add_argument("--loop", action="store_true", default=None, help="begin the file again at its end")
     run.add_argument("--mirror", action="store_true", default=None, help="exchange right and left")
     run.add_argument(
-        "--microphone", type=_text, nargs="?", const="default", metavar="NAME", help="its sound goes along"
+        "--microphone", type=front.text, nargs="?", const="default", metavar="NAME", help="its sound goes along"
     )
     run.add_argument("--face", type=_face, metavar="WHO", help="lock (default), largest, leftmost, all, 1, 2, ...")
     run.add_argument("--bystanders", choices=("show", "blur"), help="what becomes of everybody else's face")
     run.add_argument(
         "--on-miss", choices=("hold", "blur", "slate", "pass"), help="what to show when a frame was not swapped"
     )
-    run.add_argument("--hold-ms", type=_number, metavar="MS", help="how long the last swap stands in")
-    run.add_argument("--latency-cap-ms", type=_positive, metavar="MS", help="live: drop older frames")
+    run.add_argument("--hold-ms", type=front.number, metavar="MS", help="how long the last swap stands in")
+    run.add_argument("--latency-cap-ms", type=front.positive, metavar="MS", help="live: drop older frames")
     run.add_argument(
         "--no-badge", dest="badge", action="store_false", default=None, help="leave out the AI mark; it is logged"
     )
-    run.add_argument("--record-input", type=_path, metavar="DIR", help="keep the raw frames, to replay them")
-    run.add_argument("--keep", type=_path, metavar="DIR", help="where stills and recordings go; default: here")
-    run.add_argument("--presets", type=_path, metavar="FILE.toml", help="named settings; default: your own")
-    run.add_argument("--preset", type=_text, metavar="NAME", help="begin with these named settings")
-    run.add_argument("--morph", type=_number, metavar="0..1", help="for models that take it")
-    run.add_argument("--coverage", type=_positive, metavar="C", help="overrides how much of a head the model sees")
-    run.add_argument("--offset-x", type=_number, metavar="X", help="overrides the model's crop offset")
-    run.add_argument("--offset-y", type=_number, metavar="Y", help="overrides the model's crop offset")
+    run.add_argument("--record-input", type=front.path, metavar="DIR", help="keep the raw frames, to replay them")
+    run.add_argument("--keep", type=front.path, metavar="DIR", help="where stills and recordings go; default: here")
+    run.add_argument("--presets", type=front.path, metavar="FILE.toml", help="named settings; default: your own")
+    run.add_argument("--preset", type=front.text, metavar="NAME", help="begin with these named settings")
+    run.add_argument("--morph", type=front.number, metavar="0..1", help="for models that take it")
+    run.add_argument("--coverage", type=front.positive, metavar="C", help="overrides how much of a head the model sees")
+    run.add_argument("--offset-x", type=front.number, metavar="X", help="overrides the model's crop offset")
+    run.add_argument("--offset-y", type=front.number, metavar="Y", help="overrides the model's crop offset")
     run.add_argument("--colour", choices=("match", "none"), help="take the colours of the performer's face or not")
-    run.add_argument("--colour-strength", type=_number, metavar="0..1")
-    run.add_argument("--erode", type=_number, metavar="F", help="shrink the mask, in sides of the crop")
-    run.add_argument("--feather", type=_number, metavar="F", help="width of the soft edge, in sides of the crop")
-    run.add_argument("--sharpen", type=_number, metavar="0..1", help="sharpen the painted face")
-    run.add_argument("--opacity", type=_number, metavar="0.5..1")
-    run.add_argument("--scale", type=_positive, metavar="F", help="show the face larger or smaller; default: 1")
-    run.add_argument("--shift-x", type=_number, metavar="F", help="move the face right, in sides of the crop")
-    run.add_argument("--shift-y", type=_number, metavar="F", help="move the face down, in sides of the crop")
-    run.add_argument("--threads", type=_count, metavar="N", help="processor threads of the engine")
+    run.add_argument("--colour-strength", type=front.number, metavar="0..1")
+    run.add_argument("--erode", type=front.number, metavar="F", help="shrink the mask, in sides of the crop")
+    run.add_argument("--feather", type=front.number, metavar="F", help="width of the soft edge, in sides of the crop")
+    run.add_argument("--sharpen", type=front.number, metavar="0..1", help="sharpen the painted face")
+    run.add_argument("--opacity", type=front.number, metavar="0.5..1")
+    run.add_argument("--scale", type=front.positive, metavar="F", help="show the face larger or smaller; default: 1")
+    run.add_argument("--shift-x", type=front.number, metavar="F", help="move the face right, in sides of the crop")
+    run.add_argument("--shift-y", type=front.number, metavar="F", help="move the face down, in sides of the crop")
+    run.add_argument("--threads", type=front.count, metavar="N", help="processor threads of the engine")
 
     bench = command("bench", _bench, "measure speed and latency on this machine")
-    bench.add_argument("--model", type=_path, metavar="NAME.dfm", help="default: the demo model")
-    bench.add_argument("--source", type=_path, metavar="VIDEO", help="default: a rendered performer")
-    bench.add_argument("--modes", type=_text, default="A,B", metavar="A,B", help="A serial, B threaded; default: both")
-    bench.add_argument("--seconds", type=_positive, default=10.0, metavar="N", help="per mode; default: 10")
-    bench.add_argument("--threads", type=_count, metavar="N", help="processor threads of the engine")
+    bench.add_argument("--model", type=front.path, metavar="NAME.dfm", help="default: the demo model")
+    bench.add_argument("--source", type=front.path, metavar="VIDEO", help="default: a rendered performer")
     bench.add_argument(
-        "--compare", type=_path, nargs=2, metavar=("A.json", "B.json"), help="print how B does against A, and end"
+        "--modes", type=front.text, default="A,B", metavar="A,B", help="A serial, B threaded; default: both"
+    )
+    bench.add_argument("--seconds", type=front.positive, default=10.0, metavar="N", help="per mode; default: 10")
+    bench.add_argument("--threads", type=front.count, metavar="N", help="processor threads of the engine")
+    bench.add_argument(
+        "--compare", type=front.path, nargs=2, metavar=("A.json", "B.json"), help="print how B does against A, and end"
     )
 
     command("devices", _devices, "list cameras and microphones")
     command("doctor", _doctor, "tell what works on this machine and what to install")
     return parser
-
-
-def _text(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("it is empty; give a name")
-    return text
-
-
-def _path(text: str) -> Path:
-    return Path(_text(text))
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = _number(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
-def _count(text: str) -> int:
-    value = _positive(text)
-    if value != int(value):
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number")
-    return int(value)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -315,49 +176,11 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _face(text: str) -> str | int:
-    return _count(text) if text.isascii() and text.isdigit() else text
-
-
-def _check_json(path: Path) -> None:
-    """Refuse what cannot be written before the work, not after it."""
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; give --json the name of a file")
-    if not path.parent.is_dir():
-        raise UsageError(f"the folder {path.parent} of --json does not exist; make it, or choose another")
-
-
-def _write_json(args: argparse.Namespace, result: dict[str, Any]) -> None:
-    text = json.dumps(result, indent=2)
-    if args.json == "-":
-        print(text)
-    elif args.json:
-        from realtime.files import explain, write_atomically
-
-        path = Path(args.json)
-        try:
-            write_atomically(path, text + "\n")
-        except OSError as error:
-            raise LiveswapError(f"the JSON was not written: {explain(error, path)}") from error
+    return front.count(text) if text.isascii() and text.isdigit() else text
 
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _lines(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """`name  value` for every number and word of a result, nested ones with dots."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _lines(value, f"{prefix}{name}.")
-        elif isinstance(value, float):
-            yield f"  {prefix + name:34} {value:.4g}"
-        elif isinstance(value, (str, int)):
-            yield f"  {prefix + name:34} {value}"
-
-
-def _given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """Those of the flags that were really given."""
-    return {name: value for name in names if (value := getattr(args, name)) is not None}
 
 
 def _demo(args: argparse.Namespace, screen: Screen) -> int:
@@ -378,7 +201,7 @@ def _demo(args: argparse.Namespace, screen: Screen) -> int:
         f"{report['raw_face_frames']} of {report['frames_out']} frames raw\n"
         f"look at {args.out / 'demo.mp4'} and {args.out / 'sheet.png'}; all figures are in {args.out / 'report.json'}"
     )
-    _write_json(args, report)
+    front.write_json(args.json, report)
     return 0
 
 
@@ -395,47 +218,16 @@ def _extract(args: argparse.Namespace, screen: Screen) -> int:
 
         report = extract(args.videos, args.out, config, on_progress=show)
     screen.say(f"{args.out}: {report.faces} faces from {report.frames} frames in {report.seconds:.0f} s")
-    _write_json(args, report.to_json())
+    front.write_json(args.json, report.to_json())
     return 0
-
-
-def _train(args: argparse.Namespace, screen: Screen) -> int:
-    from training.config import load_recipe
-    from training.train import TrainProgress, train
-
-    config = load_recipe(args.preset)
-    config = replace(config, **_given(args, "batch", "seed", "threads", "precision"))
-    with screen.progress("train") as meter:
-
-        def show(now: TrainProgress) -> None:
-            held_out = "" if now.held_out is None else f", held-out {now.held_out:.4f}"
-            note = f"step {now.iteration}, loss {now.loss:.4f}{held_out}, {now.samples_per_s:.0f} faces/s"
-            total = None if now.eta_s is None else now.elapsed_s + now.eta_s
-            meter.update(now.elapsed_s, total, note, left_s=now.eta_s)
-
-        summary = train(
-            args.identity,
-            args.performer,
-            args.out,
-            config,
-            resume=args.resume,
-            minutes=args.minutes,
-            iterations=args.iterations,
-            on_progress=show,
-        )
-    screen.say("\n".join(_lines(summary.to_json())))
-    _write_json(args, summary.to_json())
-    if summary.stopped_early:
-        screen.note("stopped before the end; the same command with --resume goes on")
-    return STOPPED if summary.stopped_early else 0
 
 
 def _evaluate(args: argparse.Namespace, screen: Screen) -> int:
     from training.evaluate import evaluate
 
     result = evaluate(args.run).to_json()
-    screen.say("\n".join([*_lines(result), f"look at {args.run / 'sheet.png'}"]))
-    _write_json(args, result)
+    screen.say("\n".join([*front.lines(result), f"look at {args.run / 'sheet.png'}"]))
+    front.write_json(args.json, result)
     return 0
 
 
@@ -450,7 +242,7 @@ def _export(args: argparse.Namespace, screen: Screen) -> int:
         f"{args.out}: ONNX Runtime and torch agree to {report.max_abs:.2g} at most, {report.psnr_db:.1f} dB; "
         f"use it with: liveswap run --model {args.out} --source VIDEO --sink SWAPPED.mp4"
     )
-    _write_json(args, report.to_json())
+    front.write_json(args.json, report.to_json())
     return 0
 
 
@@ -491,11 +283,11 @@ def _run(args: argparse.Namespace, screen: Screen) -> int:
     for path in live.desk.kept:
         if path.exists():
             screen.say(f"kept {path}")
-    _write_json(args, report.to_dict())
+    front.write_json(args.json, report.to_dict())
     for name, sentence in report.failed_sinks.items():
         screen.warn(f"{name} was lost on the way: {sentence}")
     if report.stopped and (not live.live or (live.writes_files and not report.frames_out)):
-        return STOPPED
+        return front.STOPPED
     if report.fruitless:
         screen.warn(report.fruitless)
     return 1 if report.failed_sinks or report.fruitless else 0
@@ -515,7 +307,7 @@ def _bench(args: argparse.Namespace, screen: Screen) -> int:
     if args.compare:
         rows = bench.compare(*(bench.read_result(path) for path in args.compare))
         screen.say("\n".join(bench.comparison_lines(rows)))
-        _write_json(args, {"rows": rows})
+        front.write_json(args.json, {"rows": rows})
         return 0
     modes = tuple(mode.strip().upper() for mode in args.modes.split(","))
     with screen.progress("bench") as meter:
@@ -527,7 +319,7 @@ def _bench(args: argparse.Namespace, screen: Screen) -> int:
             args.model, source=args.source, modes=modes, seconds=args.seconds, threads=args.threads, on_progress=show
         )
     screen.say("\n".join(bench.lines(result)))
-    _write_json(args, result)
+    front.write_json(args.json, result)
     return 0
 
 
@@ -541,8 +333,8 @@ def _devices(args: argparse.Namespace, screen: Screen) -> int:
     screen.say("microphones:" if microphones else "no microphone was found")
     for microphone in microphones:
         screen.say(f"  {microphone.name}")
-    _write_json(
-        args,
+    front.write_json(
+        args.json,
         {"cameras": [asdict(each) for each in cameras], "microphones": [asdict(each) for each in microphones]},
     )
     return 0
@@ -553,7 +345,7 @@ def _doctor(args: argparse.Namespace, screen: Screen) -> int:
 
     report = examine()
     screen.say("\n".join(report.lines()))
-    _write_json(args, report.to_dict())
+    front.write_json(args.json, report.to_dict())
     return 0 if report.ok else 1
 
 
@@ -563,14 +355,14 @@ def _live_config(args: argparse.Namespace) -> LiveConfig:
 
     names = "source sinks size fps seek_s loop mirror microphone face bystanders on_miss hold_ms latency_cap_ms badge"
     names += " record_input keep presets preset morph coverage threads"
-    flags = _given(args, *names.split())
+    flags = front.given(args, *names.split())
     if args.models:
         flags["model"], *more = args.models
         flags["more_models"] = tuple(more)
     config = _with_preset(load_config(args.config, flags), flags)
     try:
         names = "colour colour_strength erode feather sharpen opacity scale shift_x shift_y"
-        blend = replace(config.blend, **_given(args, *names.split()))
+        blend = replace(config.blend, **front.given(args, *names.split()))
     except ValueError as error:
         raise UsageError(f"{error}; see liveswap run --help") from error
     return replace(config, blend=blend)

@@ -260,8 +260,8 @@ def test_help_tells_the_presets_and_defaults_that_the_packages_have() -> None:
     defaults = ExtractConfig()
     for name in ("size", "coverage_kind", "fps", "every", "max_faces"):
         assert getattr(args, name) == getattr(defaults, name)
-    presets = {recipe.name for recipe in list_recipes()}
-    text = (ROOT / "liveswap.py").read_text("utf-8")
+    presets = {recipe.name for recipe in list_recipes() if recipe.style == "liveswap"}
+    text = (ROOT / "training/command.py").read_text("utf-8")
     assert all(name in text for name in presets)
     assert liveswap.build_parser().parse_args(["train", "a", "b", "--out", "r"]).preset in presets
 

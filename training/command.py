@@ -10,6 +10,7 @@ import os
 from dataclasses import replace
 
 from realtime import front
+from realtime.errors import UsageError
 from realtime.screen import Screen
 
 
@@ -20,18 +21,30 @@ def leads() -> bool:
 
 def add_train_flags(parser: argparse.ArgumentParser) -> None:
     """What there is to say about a run."""
-    parser.add_argument("identity", type=front.path, metavar="IDENTITY_FACESET", help="who appears in the result")
-    parser.add_argument("performer", type=front.path, metavar="PERFORMER_FACESET", help="who is in front of the camera")
-    parser.add_argument("--out", type=front.path, required=True, metavar="RUN", help="folder of the run")
+    who = {"identity": "who appears in the result", "performer": "who is in front of the camera"}
+    for name, meaning in who.items():
+        parser.add_argument(name, type=front.path, nargs="?", metavar=f"{name.upper()}_FACESET", help=meaning)
+    parser.add_argument("--out", type=front.path, metavar="RUN", help="folder of the run")
     parser.add_argument(
         "--preset",
         default="light-128",
         metavar="NAME",
-        help="tiny-64, light-128, df-256 or a TOML file; default: light-128",
+        help="tiny-64, light-128, base-192, df-256, large-320 or a TOML file; default: light-128; "
+        "list: what each of them costs and gives",
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=front.positive, metavar="N", help="how long to train")
     length.add_argument("--iterations", type=front.count, metavar="N", help="how many steps to train")
+    parser.add_argument(
+        "--until-plateau",
+        action="store_true",
+        help="go on until the held-out score hardly rises; --minutes and --iterations are then upper limits",
+    )
+    parser.add_argument(
+        "--many-performers",
+        action="store_true",
+        help="each source of the performer's faceset shows another person: a model for all of them, and for others",
+    )
     parser.add_argument("--batch", type=front.count, metavar="N", help="faces per step, over all processes")
     parser.add_argument(
         "--accumulate", type=front.count, metavar="N", help="parts of a batch that are computed in turn: less memory"
@@ -44,12 +57,20 @@ def add_train_flags(parser: argparse.ArgumentParser) -> None:
 
 def train(args: argparse.Namespace, screen: Screen) -> int:
     """Train, alone or as one of the processes that torchrun has started; of those only number 0 speaks."""
+    if args.preset == "list":
+        return _list_presets(args, screen)
+    if args.identity is None or args.performer is None or args.out is None:
+        raise UsageError("train needs IDENTITY_FACESET, PERFORMER_FACESET and --out RUN; `liveswap train --help` tells")
     from training.config import load_recipe
     from training.train import TrainProgress
     from training.train import train as train_run
 
     config = load_recipe(args.preset)
     config = replace(config, **front.given(args, "batch", "accumulate", "seed", "threads", "precision"))
+    if args.until_plateau:
+        config = replace(config, until_plateau=True, minutes=None, iterations=None)
+    if args.many_performers:
+        config = replace(config, many=True)
     with screen.progress("train") as meter:
 
         def show(now: TrainProgress) -> None:
@@ -74,3 +95,13 @@ def train(args: argparse.Namespace, screen: Screen) -> int:
         if summary.stopped_early:
             screen.note("stopped before the end; the same command with --resume goes on")
     return front.STOPPED if summary.stopped_early else 0
+
+
+def _list_presets(args: argparse.Namespace, screen: Screen) -> int:
+    from training.preset_list import preset_table
+    from training.presets import preset_rows
+
+    rows = preset_rows()
+    screen.say(preset_table(rows))
+    front.write_json(args.json, {"presets": [row.to_json() for row in rows]})
+    return 0

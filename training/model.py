@@ -46,6 +46,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from training.distributed import mean_over_ranks
+
 Family = Literal["liveswap", "liae", "df-ud", "faceswap-original", "faceswap-lightweight"]
 """How a model is built; all but the first two are peers' networks, to be compared with, see training.peer_models."""
 Side = Literal["identity", "performer"]
@@ -305,13 +307,20 @@ class CodeStatistics(nn.Module):
         self.register_buffer("updates", torch.zeros(2))
 
     def joined(self, code: Tensor, side: Side) -> tuple[Tensor, Tensor]:
-        """Mean (C,) and covariance (C, C) of `side` after a batch of codes (N, C); differentiable in the codes."""
+        """Mean (C,) and covariance (C, C) of `side` after a batch of codes (N, C); differentiable in the codes.
+
+        The batch is that of all processes together. Where it is computed in parts, each part joins as a batch of its
+        own: the statistics then follow the run sooner, and a part is pulled by its own moments instead of the batch's.
+        """
         row = SIDES.index(side)
         # The first batches count for more, so that the start values are soon forgotten.
         share = torch.clamp(1 / (self.updates[row] + 1), min=self.SHARE)
-        mean = torch.lerp(self.mean[row], code.mean(dim=0), share)
-        centred = code - mean
-        return mean, torch.lerp(self.covariance[row], centred.T @ centred / len(code), share)
+        # Moments around the mean until now, which every process knows: see Note [Gradient of a mean over processes].
+        away = code - self.mean[row]
+        moments = mean_over_ranks(torch.cat([away.mean(dim=0)[None], away.T @ away / len(away)]))
+        shift, square = moments[0], moments[1:]
+        spread = square - share * (2 - share) * torch.outer(shift, shift)  # around the new mean, `share` further on
+        return self.mean[row] + share * shift, torch.lerp(self.covariance[row], spread, share)
 
     @torch.no_grad()
     def update(self, code: Tensor, side: Side) -> None:

@@ -27,6 +27,7 @@ import pytest
 import liveswap
 from benchmarks.hard_film import Shot, film
 from benchmarks.soak import Judge
+from realtime import front
 from realtime.detect import FaceFinder
 from realtime.errors import SinkError, SourceError
 from realtime.frame import Frame, ImageU8
@@ -493,7 +494,7 @@ def running() -> list[str]:
 
 def told(error: BaseException) -> tuple[str, int]:
     """The sentence and the exit code that the front door makes of an error."""
-    sentence, code = liveswap._explain(error)
+    sentence, code = front.explain(error)
     return " ".join(sentence.split()), code
 
 
