@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from realtime.errors import FacesetError, LiveswapError
 from training.distributed import Ranks, mean_over_ranks
+from training.losses import alignment_loss
+from training.model import CodeStatistics
 
 
 def agree(ranks: Ranks, folder: Path) -> dict[str, Any]:
@@ -68,10 +70,41 @@ def gradient(ranks: Ranks, folder: Path) -> dict[str, Any]:
     return {"whole": gradient_of(bare), "shared": gradient_of(shared), "first_part": before}
 
 
+class Pulled(nn.Module):
+    """The pull on the codes of one person, whose cloud lies beside the other's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(4))
+        self.statistics = CodeStatistics(4)
+        self.statistics.updates.fill_(3000)
+        self.statistics.mean[1] += 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        code = x @ self.weight
+        pull = alignment_loss(code, "identity", self.statistics)
+        self.statistics.update(code.detach(), "identity")
+        return pull
+
+
+def clouds(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """Pull, its gradient and the statistics, from half the codes and from all."""
+    codes = torch.randn(8, 4, generator=torch.Generator().manual_seed(0)) + 3
+    bare = Pulled()
+    shared = ranks.wrap(Pulled())
+    seen = {}
+    for name, module, part in (("whole", bare, codes), ("shared", shared, codes[ranks.shard(8)])):
+        pull = module(part)
+        torch.autograd.backward(pull)
+        (_, mean), (_, covariance), _ = module.named_buffers()
+        seen[name] = [pull.item(), *gradient_of(module), *mean[0].tolist(), *covariance[0].flatten().tolist()]
+    return seen
+
+
 def gradient_of(module: nn.Module) -> list[float]:
     (parameter,) = module.parameters()
     assert parameter.grad is not None
-    values: list[float] = parameter.grad.tolist()
+    values: list[float] = parameter.grad.flatten().tolist()
     return values
 
 
@@ -91,7 +124,7 @@ def dies(ranks: Ranks, folder: Path) -> dict[str, Any]:
     return {}
 
 
-SCENARIOS = {"agree": agree, "gradient": gradient, "fails": fails, "dies": dies}
+SCENARIOS = {"agree": agree, "gradient": gradient, "clouds": clouds, "fails": fails, "dies": dies}
 
 
 def main(name: str, folder: Path) -> None:

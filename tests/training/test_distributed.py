@@ -109,12 +109,12 @@ def write_recipe(path: Path, config: TrainConfig) -> Path:
 
 def furthest(first: Path, second: Path) -> dict[str, float]:
     """Largest difference of the tensors of two checkpoints, by kind; only of those that differ."""
-    ours, theirs = (without_statistics(load_file(path)) for path in (first, second))
+    ours, theirs = load_file(first), load_file(second)
     assert ours.keys() == theirs.keys()
     apart: dict[str, float] = {}
     for name, value in ours.items():
         kind = name.partition("/")[0]
-        apart[kind] = max(apart.get(kind, 0.0), float((value - theirs[name]).abs().max()))
+        apart[kind] = max(apart.get(kind, 0.0), float((value.double() - theirs[name].double()).abs().max()))
     return apart
 
 
@@ -179,6 +179,12 @@ def test_the_gradient_of_a_mean_over_processes_is_that_of_the_whole_batch(tmp_pa
     for seen in scenario("gradient", tmp_path):
         assert seen["first_part"] != pytest.approx(seen["shared"], rel=0.1)
         assert seen["shared"] == pytest.approx(seen["whole"], rel=1e-5)
+
+
+def test_the_clouds_of_codes_are_those_of_the_whole_batch(tmp_path: Path) -> None:
+    for seen in scenario("clouds", tmp_path):
+        assert len(seen["whole"]) == 1 + 16 + 4 + 16
+        assert seen["shared"] == pytest.approx(seen["whole"], rel=1e-5, abs=1e-6)
 
 
 # ---------------------------------------------------------------- one voice
