@@ -37,7 +37,9 @@ SCHEMA, READABLE = 2, (1, 2)
 LATEST, BEST, RUN = "latest.safetensors", "best.safetensors", "run.json"
 _META = "liveswap.checkpoint"
 _RNG = "random_state"
-_LEFTOVER = re.compile(r"\.(latest|best|run|sheet|history)\.[0-9a-f]{8}\.part\.(safetensors|json|png)")
+_LEFTOVER = re.compile(
+    r"\.(latest|best|run|sheet|history|critic|report)\.[0-9a-f]{8}\.part\.(safetensors|json|png|html)", re.ASCII
+)
 
 
 @dataclass(slots=True)
@@ -47,7 +49,7 @@ class Progress:
     iteration: int = 0
     elapsed_s: float = 0.0
     """Training time, summed over interruptions."""
-    best_score: float = -1.0
+    best_score: float = -10.0
     best_iteration: int = 0
     history: list[dict[str, float]] | None = None
     """One entry per look at the held-out faces."""

@@ -7,22 +7,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from training import checkpoint
-from training.checkpoint import Progress
+from training.checkpoint import Progress, pack_best
 from training.config import TrainConfig
 from training.evaluate import draw_sheet, hold_out, look, worth
 from training.faceset import Faceset
 from training.journal import Journal
 from training.model import Side, SwapModel
+from training.outbox import Outbox
 from training.truth import Truth
 
 
 class Observer:
     """Looks at the held-out faces of a run and keeps what is worth keeping. A context manager; not thread-safe."""
 
-    def __init__(self, run: Path, facesets: Mapping[Side, Faceset], config: TrainConfig, progress: Progress) -> None:
-        """Raises FacesetError, ModelError."""
-        self._run = run
+    def __init__(
+        self, run: Path, facesets: Mapping[Side, Faceset], config: TrainConfig, progress: Progress, outbox: Outbox
+    ) -> None:
+        """Best weights go through `outbox`. Raises FacesetError, ModelError."""
+        self._outbox = outbox
         self._held_out = hold_out(facesets, config)
         self._truth = Truth.open(run, facesets, config)
         self.journal = Journal(run, progress.history or (), first=progress.iteration)
@@ -37,7 +39,7 @@ class Observer:
         self.journal.close()
 
     def look(self, ema: SwapModel, progress: Progress, rollbacks: int) -> dict[str, float]:
-        """One look: `progress` hears of it, and the weights are kept when it is worth most. Raises TrainingError."""
+        """One look: `progress` hears of it, and the weights are kept when it is worth most."""
         figures = {"elapsed_s": round(progress.elapsed_s, 2), **look(ema, self._held_out, self._truth)}
         if rollbacks:
             figures["rollbacks"] = float(rollbacks)
@@ -45,6 +47,6 @@ class Observer:
         progress.history = self.journal.history
         if worth(figures) > progress.best_score:
             progress.best_score, progress.best_iteration = worth(figures), progress.iteration
-            checkpoint.save_best(self._run, ema, progress)
+            self._outbox.put_best(pack_best(ema, progress))
         self.journal.report()
         return figures

@@ -25,7 +25,7 @@ from torch import Tensor
 from training import checkpoint
 from training.augment import Pair
 from training.batches import stack_faces
-from training.checkpoint import Progress, Resumable
+from training.checkpoint import Progress, Resumable, pack_best, pack_latest
 from training.config import TrainConfig
 from training.distributed import Ranks
 from training.faceset import Faceset
@@ -36,6 +36,7 @@ from training.models import build_model, count_parameters
 from training.objective import Objective, compiled
 from training.observer import Observer
 from training.optimizers import average, make_optimizer
+from training.outbox import Outbox
 from training.sampling import PairSource
 from training.schedule import Budget, average_decay, learning_rate, occluded_share, still_small, warp_strength
 from training.settle import settle
@@ -152,11 +153,12 @@ def train(
         watchdog.begin()
         objective = compiled(ranks.wrap(Objective(model, config, bf16=bf16), unused=config.model.grows), config)
         budget = Budget(config, progress.history or ())
+        outbox = Outbox(run)
         sources = {}
         for side in SIDES:
             seen, _ = sets[side].split_by_time(config.held_out)
             sources[side] = PairSource(stack_faces(sets[side], seen, config.geometry), config, side, ranks)
-        observer = held.enter_context(Observer(run, sets, config, progress)) if ranks.leads else None
+        observer = held.enter_context(Observer(run, sets, config, progress, outbox)) if ranks.leads else None
 
         began_s, done_s, first = time.monotonic(), progress.elapsed_s, progress.iteration
         saved = first
@@ -211,8 +213,8 @@ def train(
                 figures = json.loads(ranks.tell(json.dumps(figures).encode()))
                 budget.add({"iteration": float(progress.iteration), **figures})
                 latest_look = figures["score"]
-            if ranks.leads and (progress.iteration % config.save_every == 0 or ended or stop.is_set()):
-                checkpoint.save_latest(run, model, ema, optimizer, generator, progress, **others)
+            due = ranks.leads and (progress.iteration % config.save_every == 0 or ended or stop.is_set())
+            if due and outbox.put_latest(pack_latest(model, ema, optimizer, generator, progress, **others)):
                 saved = progress.iteration
             if on_step is not None and ranks.leads:
                 paused_s = time.monotonic()
@@ -232,11 +234,12 @@ def train(
                     )
                 )
 
-        if ranks.leads and saved != progress.iteration:  # the signal came after the last chance to save
-            checkpoint.save_latest(run, model, ema, optimizer, generator, progress, **others)
-        # Stopped before the first look: something to export all the same.
-        if ranks.leads and not (run / checkpoint.BEST).is_file():
-            checkpoint.save_best(run, ema, progress)
+        if ranks.leads:
+            if not outbox.has_best:  # stopped before the first look: something to export all the same
+                outbox.put_best(pack_best(ema, progress))
+            if saved != progress.iteration:  # the signal came after the last chance to save, or the disk was full
+                outbox.put_latest(pack_latest(model, ema, optimizer, generator, progress, **others))
+            outbox.close()
         elapsed_s = max(time.monotonic() - began_s, 1e-9)
         return TrainSummary(
             run=str(run),
