@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.occluders import Things, draw_things, occlude, shows_another
+from training.occluders import Things, draw_things, occlude
 
 CHANNELS = 5
 """Of a stored face: B, G, R, face mask, eyes and mouth."""
@@ -177,21 +177,6 @@ def sample(faces: Tensor, grid: Tensor) -> Tensor:
 
 def _sample(pictures: Tensor, grid: Tensor) -> Tensor:
     return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
-
-
-def augment(
-    faces: Tensor,
-    size: int,
-    margin: float,
-    config: AugmentConfig,
-    strength: float,
-    generator: torch.Generator,
-    occluded: float = 0.0,
-) -> Pair:
-    """One random training batch of these faces (N, 5, P, P); the rest is as `stray` has it."""
-    numbers = draw_numbers(len(faces), config, generator)
-    others = faces.flip(0)[shows_another(numbers.things, occluded).to(faces.device)]
-    return stray(faces, numbers, size, margin, strength, occluded, others)
 
 
 def stray(

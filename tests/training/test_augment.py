@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from training.augment import (
     AugmentConfig,
+    Pair,
     affine_matrices,
-    augment,
     crop_grid,
     draw_numbers,
     sample,
@@ -54,6 +54,21 @@ def faces(count: int = 6, low: int = 60, high: int = 190, side: int = STORED) ->
 def fields(size: int, config: AugmentConfig = DEFAULT, strength: float = 1.0, count: int = MANY) -> Tensor:
     numbers = draw_numbers(count, config, seeded())
     return warp_fields(numbers.grids, numbers.nodes * strength, size)
+
+
+def augment(
+    faces: Tensor,
+    size: int,
+    margin: float,
+    config: AugmentConfig,
+    strength: float,
+    generator: torch.Generator,
+    occluded: float = 0.0,
+) -> Pair:
+    """These faces, strayed as one process does it that has all of them."""
+    numbers = draw_numbers(len(faces), config, generator)
+    others = faces.flip(0)[shows_another(numbers.things, occluded).to(faces.device)]
+    return stray(faces, numbers, size, margin, strength, occluded, others)
 
 
 def test_without_warp_and_colour_the_input_is_the_target() -> None:
