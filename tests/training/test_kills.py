@@ -23,7 +23,7 @@ import torch
 from tests.tiny_run import facts_of, tensors_of, without_times
 from training.checkpoint import BEST, LATEST, load_best
 
-KILLS = 4
+KILLS = 50
 STEPS = 400
 """More than fifty lives of MOST_SAVES saves and SECONDS get to: the run is alive until the last kill."""
 MOST_SAVES, SECONDS = 5, 0.2
@@ -74,7 +74,9 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
     yield started
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
 
 
 def parts_in(run: Path) -> set[str]:
