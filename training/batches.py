@@ -75,6 +75,11 @@ def crop_between(stored: CropGeometry, wanted: CropGeometry) -> Matrix:
     return np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
 
 
+def stack_bytes(faces: int, resolution: int) -> int:
+    """Memory of a stack of `faces` with four stored pixels for a training pixel, more than which it never takes."""
+    return round(faces * (2 * MARGIN * resolution) ** 2 * 5)
+
+
 def stack_faces(
     faceset: Faceset,
     indices: Sequence[int] | NDArray[np.intp],
@@ -88,7 +93,7 @@ def stack_faces(
     if len(indices) == 0:
         raise FacesetError(f"{faceset.path} holds no face to train on; extract more video")
     stored = faceset.geometry.widened(faceset.margin)
-    fits = 2 if len(indices) * (2 * MARGIN * geometry.size) ** 2 * 5 <= STACK_BYTES else 1
+    fits = 2 if stack_bytes(len(indices), geometry.size) <= STACK_BYTES else 1
     density = stored.size / stored.coverage
     size = round(min(fits * geometry.size, density * geometry.coverage) * MARGIN)
     wide = CropGeometry(size, geometry.coverage * MARGIN, geometry.offset_x, geometry.offset_y)

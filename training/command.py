@@ -8,10 +8,17 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from realtime import front
 from realtime.errors import UsageError
 from realtime.screen import Screen
+
+if TYPE_CHECKING:
+    from training.config import TrainConfig
+
+
+AUTO = "auto"
 
 
 def leads() -> bool:
@@ -45,7 +52,12 @@ def add_train_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="each source of the performer's faceset shows another person: a model for all of them, and for others",
     )
-    parser.add_argument("--batch", type=front.count, metavar="N", help="faces per step, over all processes")
+    parser.add_argument(
+        "--batch",
+        type=_batch,
+        metavar="N",
+        help="faces of each person per step, over all processes; auto: measure what fits and is fastest",
+    )
     parser.add_argument(
         "--accumulate", type=front.count, metavar="N", help="parts of a batch that are computed in turn: less memory"
     )
@@ -66,11 +78,13 @@ def train(args: argparse.Namespace, screen: Screen) -> int:
     from training.train import train as train_run
 
     config = load_recipe(args.preset)
-    config = replace(config, **front.given(args, "batch", "accumulate", "seed", "threads", "precision"))
+    config = replace(config, **front.given(args, "accumulate", "seed", "threads", "precision"))
     if args.until_plateau:
         config = replace(config, until_plateau=True, minutes=None, iterations=None)
     if args.many_performers:
         config = replace(config, many=True)
+    if args.batch is not None:
+        config = replace(config, batch=_fitting(args, config, screen) if args.batch == AUTO else args.batch)
     with screen.progress("train") as meter:
 
         def show(now: TrainProgress) -> None:
@@ -105,3 +119,25 @@ def _list_presets(args: argparse.Namespace, screen: Screen) -> int:
     screen.say(preset_table(rows))
     front.write_json(args.json, {"presets": [row.to_json() for row in rows]})
     return 0
+
+
+def _batch(text: str) -> int | str:
+    return AUTO if text == AUTO else front.count(text)
+
+
+def _fitting(args: argparse.Namespace, config: TrainConfig, screen: Screen) -> int:
+    """The batch that trains most faces a second on this machine; it is said what was measured."""
+    from training.batch_finder import find_batch
+    from training.batches import stack_bytes
+    from training.faceset import Faceset
+
+    if "RANK" in os.environ:
+        raise UsageError("--batch auto measures one process; measure without torchrun, then give torchrun the number")
+    counts = [len(Faceset.open(path, verify=False)) for path in (args.identity, args.performer)]
+    faces = sum(stack_bytes(count, config.geometry.size) for count in counts)
+    found = find_batch(config, reserve_bytes=faces)
+    screen.note(
+        f"batch {found.fastest}: {found.seconds_per_step:.2f} s a step at {found.batch}, the largest that fits "
+        f"({found.peak_bytes / 2**30:.1f} of {found.limit_bytes / 2**30:.1f} GB)"
+    )
+    return found.fastest

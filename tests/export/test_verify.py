@@ -18,7 +18,12 @@ from tests.tiny_run import TINY
 from training.model import FaceAutoencoder
 
 SIDE = TINY.model.resolution
-PARTS = ("encoder.halvings.0.weight", "decoder.ups.1.conv.weight", "mask_head.exit.conv.weight", "encoder.to_code.bias")
+PARTS = (
+    "model.encoder.halvings.0.weight",
+    "model.decoders.identity.ups.1.conv.weight",
+    "model.mask_head.exit.conv.weight",
+    "model.encoder.to_code.bias",
+)
 """One constant of every part of the graph, large and small."""
 STRONGER = 1.5
 """Factor by which a tampered constant differs."""

@@ -208,6 +208,7 @@ def test_a_checkpoint_can_be_read_without_us(finished_run: Path) -> None:
         "ema",
         "optimizer",
         "random_state",
+        "watchdog",
     }
 
 

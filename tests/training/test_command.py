@@ -81,3 +81,26 @@ def test_minutes_and_steps_exclude_each_other() -> None:
     assert isinstance(parser.parse_args(["a", "b", "--out", "r"]), argparse.Namespace)
     with pytest.raises(UsageError, match="not allowed with"):
         parser.parse_args(["a", "b", "--out", "r", "--minutes", "1", "--iterations", "1"])
+
+
+def test_an_automatic_batch_is_measured_and_said(
+    people: dict[str, Path], recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    flags = f"--out {run} --preset {recipe} --iterations 1 --batch auto --threads 1"
+    assert main([str(people["identity"]), str(people["performer"]), *flags.split()]) == 0
+    said = capsys.readouterr().err
+    assert f"batch {read_run(run).config.batch}: " in said
+
+
+def test_an_automatic_batch_is_not_for_torchrun(
+    people: dict[str, Path],
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    flags = f"--out {tmp_path / 'run'} --preset {recipe} --batch auto"
+    assert main([str(people["identity"]), str(people["performer"]), *flags.split()]) == 2
+    assert "measure without torchrun" in capsys.readouterr().err

@@ -21,7 +21,7 @@ SHARED = 0.6
 FALSE_STOPS = 2
 """Of SEEDS runs that still gain twice `LEAST_GAIN` a doubling, so many may be stopped; 1 was."""
 LATE_STOPS = 4
-"""Of SEEDS runs that gain nothing any more, so many may still be running after 160 looks; 1 was."""
+"""Of SEEDS runs that gain nothing any more, so many may still be running after 160 looks; none was."""
 CLOSE = 1.35
 """A forecast from noiseless looks on a power law may be off by this factor."""
 
