@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-import sys
 import time
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
-from pathlib import Path
 from typing import Literal
 
 import torch
 
-from realtime.errors import LiveswapError, TrainingError, UsageError
+from realtime.errors import LiveswapError, TrainingError
 from training.augment import Pair
 from training.batches import MARGIN, FaceStack
 from training.config import TrainConfig
 from training.distributed import Ranks
+from training.free_memory import free_bytes, largest_use_bytes
 from training.gan import GanFinish
 from training.memory import keep_memory
 from training.model import SIDES, FaceAutoencoder, Side, recompute_activations
@@ -168,40 +167,6 @@ class _Search:
         return fits
 
 
-def free_bytes() -> int:
-    """Main memory that this process may still take. Raises UsageError where the system does not tell."""
-    try:
-        facts = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        free = [int(facts["MemAvailable"].split()[0]) << 10]
-    except (OSError, KeyError, ValueError) as error:
-        raise UsageError("this system does not tell how much memory is free; give --batch a number") from error
-    return min([*free, *_left_in_group()])
-
-
-def _left_in_group() -> list[int]:
-    """What the control groups of this process (containers, batch systems) leave it, of both kinds of groups."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return []
-    left: list[int] = []
-    for _, controllers, path in (line.split(":", 2) for line in lines):
-        if controllers not in ("", "memory"):
-            continue
-        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
-        root = Path("/sys/fs/cgroup/memory" if controllers else "/sys/fs/cgroup")
-        # A container sees its own group at the root.
-        for folder in (root / path.lstrip("/"), root):
-            try:
-                most, used = (int((folder / name).read_text()) for name in names)
-                stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-            except (OSError, ValueError):  # no such group, or "max"
-                continue
-            # Pages of files that were read are given back when they are needed.
-            left.append(most - used + int(stat.get("inactive_file", stat.get("total_inactive_file", 0))))
-    return left
-
-
 def _probe(config: TrainConfig, batch: int) -> Probe:
     """Measure one batch in a process of its own. Raises what it raised, but for a lack of memory."""
     context: ForkServerContext | SpawnContext = multiprocessing.get_context("spawn")
@@ -243,7 +208,7 @@ def _measure(values: dict[str, object], told: Connection) -> None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         answer["free_bytes"] = torch.cuda.mem_get_info()[0] if device.type == "cuda" else free_bytes()
         answer["seconds_per_step"] = _steps(config, device)
-        answer["peak_bytes"] = torch.cuda.max_memory_allocated() if device.type == "cuda" else _largest_use()
+        answer["peak_bytes"] = torch.cuda.max_memory_allocated() if device.type == "cuda" else largest_use_bytes()
     except (MemoryError, torch.OutOfMemoryError):
         pass
     except RuntimeError as error:
@@ -253,16 +218,6 @@ def _measure(values: dict[str, object], told: Connection) -> None:
         answer["error"] = str(error)
     told.send(answer)
     told.close()
-
-
-def _largest_use() -> int:
-    """The most main memory that this process has held, in bytes."""
-    try:
-        import resource
-    except ImportError as error:
-        raise UsageError("this system does not tell how much memory is used") from error
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used if sys.platform == "darwin" else used << 10
 
 
 def _steps(config: TrainConfig, device: torch.device) -> float:
