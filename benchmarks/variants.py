@@ -53,6 +53,12 @@ VARIANTS = (
     Variant("no-clipping", "without", {"clip": 1e9}, "gradients of any size"),
     Variant("warp-to-the-end", "without", {"warp_until": 1.0}, "the warp fades over the whole run"),
     Variant("no-warp", "without", {"augment.warp": 0.0}, "inputs are never warped"),
+    Variant(
+        "stray-far",
+        "without",
+        {"augment.rotation_deg": 8.0, "augment.scale": 0.08, "augment.shift": 0.03},
+        "faces turned, zoomed and shifted four times as far",
+    ),
     Variant("no-tint", "without", {"augment.tint": 0.0}, "inputs keep their colours"),
     Variant("no-light", "without", {"augment.light": 0.0}, "brightness and contrast stay"),
     Variant("no-occluders", "without", {"augment.occluded": 0.0}, "nothing stands in front of faces"),

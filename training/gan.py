@@ -233,7 +233,7 @@ class GanFinish(nn.Module):
     def _judge(self, facts: Tensor, used: float) -> bool:
         """Remember how the step went; False, and a line for the operator, where the finish has to end."""
         if not bool(torch.isfinite(facts).all()):
-            return self._end("its loss is not finite")
+            return False  # one bad batch, see training.watchdog
         share = max(1 - MEMORY, 1 / (float(self.steps) + 1))
         self.lecam.lerp_(facts[:2], share)
         self.hinge.lerp_(facts[2], 1 - MEMORY)  # starts at the 2 of one that guesses: no early verdict

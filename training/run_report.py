@@ -137,7 +137,8 @@ def verdict(history: Sequence[Entry]) -> str:
         parts.append(f"was painted by a model that repaints unseen faces with a similarity of {best['score']:.3f}")
         said = f"The swap {', '.join(parts[:-1])}{' and ' if parts[1:] else ''}{parts[-1]}."
     timed = all("elapsed_s" in entry for entry in history)
-    outlook = forecast(history) if timed else None
+    # A budget lets the rate fall at its end, whatever the slope was before: "flat" would be premature.
+    outlook = forecast(history, rate_will_fall=True) if timed else None
     return said + (f" Outlook: {outlook.words.replace(':', ',')}." if outlook is not None else "")
 
 

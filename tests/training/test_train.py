@@ -7,7 +7,6 @@ import json
 import math
 import multiprocessing
 import os
-import random
 import shutil
 import signal
 import threading
@@ -555,26 +554,6 @@ def test_a_run_killed_during_its_first_save_and_later_ends_with_the_same_bits(
     train_tiny(people, run, resume=True)
     assert_same_bits(run, long_run)
     assert {path.name for path in run.iterdir()} == FILES
-
-
-@needs_kill
-@pytest.mark.slow
-def test_a_run_killed_twenty_times_at_random_moments_ends_with_the_same_bits(
-    people: People, tmp_path: Path, orphans: list[BaseProcess]
-) -> None:
-    steps, run, chance = 400, tmp_path / "run", random.Random(7)
-    for number in range(20):
-        before, moment_s = step_of(run), time.monotonic() + chance.uniform(0, 2)
-        orphans.append(start_training(people, run, steps))
-        kill_when(orphans[-1], lambda end_s=moment_s: time.monotonic() > end_s)  # type: ignore[misc]  # a default binds
-        assert_whole(run)
-        assert step_of(run) >= before, f"kill number {number} lost a checkpoint"
-    assert step_of(run) > 0
-    train_tiny(people, run, resume=True, iterations=steps)
-    assert_same_bits(run, train_tiny(people, tmp_path / "straight", iterations=steps))
-
-
-# ---------------------------------------------------------------- rates and budgets
 
 
 def test_the_rate_warms_up_stays_and_falls_to_a_fiftieth() -> None:
