@@ -12,8 +12,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 START, END = "<!-- figures of benchmarks/results/demo.json -->", "<!-- end of figures -->"
 LIVE_START, LIVE_END = "<!-- figures of the live loop -->", "<!-- end of live figures -->"
+TRAIN_START, TRAIN_END = "<!-- figures of training -->", "<!-- end of training figures -->"
 _LIVE = ("bench", "live_cpu", "overload", "soak", "occlusion")
 """Results that the live figures come from."""
+_TRAINING = ("quality", "training_speed", "many_performers")
+"""Results that the figures of training come from."""
 _STAGES = {
     "detect": "find and choose the face",
     "align": "align",
@@ -121,20 +124,101 @@ def _occlusion(result: dict[str, Any]) -> str:
     )
 
 
-def render(readme: str, report: dict[str, Any], scratch: dict[str, Any], live: dict[str, dict[str, Any]]) -> str:
+def training_figures(results: dict[str, dict[str, Any]]) -> str:
+    """README's figures of training, from the results named in _TRAINING."""
+    quality, speed, many = (results[name] for name in _TRAINING)
+    machine, nothing = quality["machine"], quality["no_swap"]
+    digits = {"identity_transfer": 2, "face_psnr_db": 1, "face_ssim": 3, "landmark_error_iod": 3}
+    still = " | ".join(f"{nothing[metric]:.{count}f}" for metric, count in digits.items())
+    lines = [
+        f"Recipes side by side: {quality['minutes']:g} minutes each on the same rendered actors, {quality['threads']} "
+        f"thread, {quality['seeds']} seeds, then the swap against the exact answer (`python -m benchmarks.quality`; "
+        f"{machine['cores']} cores of a shared {machine['cpu']}, no GPU). Peers' recipes have their layers, losses, "
+        "augmentation, optimizer and precision, in our code; `@` is as many samples instead of as many minutes.",
+        "",
+        "| recipe | identity transfer | PSNR, dB | SSIM | landmark error | steps | faces/s |",
+        "|---|---|---|---|---|---|---|",
+        f"| no swap | {still} | | |",
+    ]
+    for name, row in quality["rows"].items():
+        scores = " | ".join(_form(row["raw"][metric], count) for metric, count in digits.items())
+        lines.append(f"| `{name}` | {scores} | {row['steps']['mean']:.0f} | {row['samples_per_s']['mean']:.1f} |")
+    challenger = quality["challenger"]
+    others = {name: found for name, found in quality["reaches"].items() if not name.startswith(challenger)}
+    reached = [_reached(challenger, name, found) for name, found in others.items()]
+    return "\n".join([*lines, "", *reached, "", _speed(speed), "", _strangers(many)])
+
+
+def _form(value: dict[str, float] | None, digits: int) -> str:
+    return "-" if value is None else f"{value['mean']:.{digits}f}"
+
+
+def _reached(challenger: str, name: str, found: dict[str, Any]) -> str:
+    parts = []
+    titles = {"identity_transfer": "identity transfer", "face_ssim": "SSIM", "face_psnr_db": "PSNR"}
+    for metric, title in titles.items():
+        when = found[metric]
+        share = "never" if when is None else f"{100 * when['share_of_its_time']:.0f} %"
+        parts.append(f"{title} {'at most ' if when is not None and when['at_most'] else ''}{share}")
+    return f"`{challenger}` has the final score of `{name}` after this share of its time: {', '.join(parts)}."
+
+
+def _speed(result: dict[str, Any]) -> str:
+    told = result["ratios"]
+    ours, light = (result["trainers"][name]["samples_per_s"]["median"] for name in ("ours", "light-128"))
+    return (
+        f"Speed on the layers of faceswap's `lightweight`, batch 16 a side, {result['threads']} threads: {ours:.0f} "
+        f"faces a second, {told['by_clock']:.1f} times as many as that recipe in our code as faceswap trains it, and "
+        f"{told['recorded']:.1f} times what faceswap itself reached on another machine; wanted were {result['goal']:g} "
+        f"times. With `light-128` it is {light:.0f} faces a second."
+    )
+
+
+def _strangers(result: dict[str, Any]) -> str:
+    nothing = result["no_swap"]
+    told = [f"{_pair(row['unseen'])} (trained on {name})" for name, row in result["rows"].items()]
+    return (
+        f"Onto {result['unseen']} performers whom no model has seen, after {result['minutes']:g} minutes: identity "
+        f"transfer / SSIM {', '.join(told)}; no swap {_pair(nothing)} (`python -m benchmarks.many_performers`)."
+    )
+
+
+def _pair(scores: dict[str, Any]) -> str:
+    return f"{scores['identity_transfer']['mean']:.2f} / {scores['face_ssim']['mean']:.3f}"
+
+
+def render(
+    readme: str,
+    report: dict[str, Any],
+    scratch: dict[str, Any],
+    live: dict[str, dict[str, Any]],
+    training: dict[str, dict[str, Any]],
+) -> str:
     """README's text with all figures between their marks. ValueError: a mark is missing."""
-    head, rest = readme.split(START)
-    _, tail = rest.split(END)
-    readme = f"{head}{START}\n{figures(report, scratch)}\n{END}{tail}"
-    head, rest = readme.split(LIVE_START)
-    _, tail = rest.split(LIVE_END)
-    return f"{head}{LIVE_START}\n{live_figures(live)}\n{LIVE_END}{tail}"
+    for start, end, text in (
+        (START, END, figures(report, scratch)),
+        (LIVE_START, LIVE_END, live_figures(live)),
+        (TRAIN_START, TRAIN_END, training_figures(training)),
+    ):
+        head, rest = readme.split(start)
+        _, tail = rest.split(end)
+        readme = f"{head}{start}\n{text}\n{end}{tail}"
+    return readme
 
 
 def live_results() -> dict[str, dict[str, Any]]:
     """The committed results of the live loop, by name."""
+    return _results(_LIVE)
+
+
+def training_results() -> dict[str, dict[str, Any]]:
+    """The committed results of training, by name."""
+    return _results(_TRAINING)
+
+
+def _results(names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     folder = ROOT / "benchmarks/results"
-    return {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in _LIVE}
+    return {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in names}
 
 
 def reports() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -149,7 +233,9 @@ def reports() -> tuple[dict[str, Any], dict[str, Any]]:
 def main() -> None:
     """Rewrite README.md in place."""
     readme = ROOT / "README.md"
-    readme.write_text(render(readme.read_text(encoding="utf-8"), *reports(), live_results()), encoding="utf-8")
+    readme.write_text(
+        render(readme.read_text(encoding="utf-8"), *reports(), live_results(), training_results()), encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

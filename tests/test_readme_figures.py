@@ -9,11 +9,15 @@ from benchmarks.readme_figures import (
     LIVE_END,
     LIVE_START,
     START,
+    TRAIN_END,
+    TRAIN_START,
     figures,
     live_figures,
     live_results,
     render,
     reports,
+    training_figures,
+    training_results,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,10 +25,19 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def test_readme_shows_the_committed_figures() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
-    assert render(readme, *reports(), live_results()) == readme
+    assert render(readme, *reports(), live_results(), training_results()) == readme
 
 
 def test_rendering_changes_only_what_lies_between_the_marks() -> None:
-    text = f"before\n{START}\nold\n{END}\nbetween\n{LIVE_START}\n{LIVE_END}\nafter"
-    wanted = f"before\n{START}\n{figures(*reports())}\n{END}\nbetween\n{LIVE_START}\n{live_figures(live_results())}\n"
-    assert render(text, *reports(), live_results()) == f"{wanted}{LIVE_END}\nafter"
+    live, training = live_results(), training_results()
+    head, middle, tail = (START, END), (LIVE_START, LIVE_END), (TRAIN_START, TRAIN_END)
+    text = "before\n" + "between\n".join(f"{start}\nold\n{end}\n" for start, end in (head, middle, tail)) + "after"
+    wanted = "before\n" + "between\n".join(
+        f"{start}\n{new}\n{end}\n"
+        for (start, end), new in (
+            (head, figures(*reports())),
+            (middle, live_figures(live)),
+            (tail, training_figures(training)),
+        )
+    )
+    assert render(text, *reports(), live, training) == f"{wanted}after"
