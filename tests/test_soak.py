@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,7 @@ def test_every_broken_limit_is_a_sentence() -> None:
 
 def test_memory_is_measured_in_megabytes() -> None:
     before = rss_mb()
-    block = np.ones(64 * 2**20, np.uint8)
-    assert 32 < rss_mb() - before < 128
-    assert block[0] == 1
+    # From the system itself: what the C library hands out may be memory that this process has kept.
+    with mmap.mmap(-1, 64 * 2**20) as block:
+        block.write(bytes([1]) * len(block))
+        assert 32 < rss_mb() - before < 160

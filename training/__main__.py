@@ -5,6 +5,7 @@ A command line in, an exit code out, in each of the processes; alone it does wha
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -31,4 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if "RANK" in os.environ:
+        from training.distributed import end_process
+
+        end_process(code)
+    sys.exit(code)

@@ -78,13 +78,17 @@ def train(args: argparse.Namespace, screen: Screen) -> int:
     from training.train import train as train_run
 
     config = load_recipe(args.preset)
-    config = replace(config, **front.given(args, "accumulate", "seed", "threads", "precision"))
+    measured = args.batch == AUTO
+    given = front.given(args, "batch", "accumulate", "seed", "threads", "precision")
+    if measured:  # it is a multiple of the parts, whatever is measured
+        given["batch"] = args.accumulate or config.accumulate
+    config = replace(config, **given)
     if args.until_plateau:
         config = replace(config, until_plateau=True, minutes=None, iterations=None)
     if args.many_performers:
         config = replace(config, many=True)
-    if args.batch is not None:
-        config = replace(config, batch=_fitting(args, config, screen) if args.batch == AUTO else args.batch)
+    if measured:
+        config = replace(config, batch=_fitting(args, config, screen))
     with screen.progress("train") as meter:
 
         def show(now: TrainProgress) -> None:

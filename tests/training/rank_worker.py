@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from realtime.errors import FacesetError, LiveswapError
-from training.distributed import Ranks, mean_over_ranks
+from training.distributed import Ranks, end_process, mean_over_ranks
 from training.losses import alignment_loss
 from training.model import CodeStatistics
 
@@ -139,3 +139,4 @@ def main(name: str, folder: Path) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1], Path(sys.argv[2]))
+    end_process(0)
