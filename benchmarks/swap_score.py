@@ -15,7 +15,6 @@ Note [Placed and raw]
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
@@ -131,11 +130,6 @@ def score_nothing(scene: RenderedScene) -> Scores:
 def better(metric: str, a: float, b: float) -> bool:
     """Whether the value `a` of a metric is at least as good as `b`."""
     return a <= b if metric in LOWER_IS_BETTER else a >= b
-
-
-def value_of(scores: Mapping[str, float | None] | None, metric: str) -> float | None:
-    """One score, where there is one."""
-    return None if scores is None else scores.get(metric)
 
 
 def _measure(model: Path, rehearsal: RenderedScene) -> Placement | None:

@@ -1,4 +1,4 @@
-"""Keeps the faces of one person ready for training. A faceset in, a stack of uint8 tensors and seeded batches out."""
+"""Keeps the faces of one person ready for training. A faceset in, a stack of uint8 tensors out."""
 
 from __future__ import annotations
 
@@ -42,10 +42,6 @@ class FaceStack:
 
     def __len__(self) -> int:
         return len(self.pixels)
-
-    def batch(self, count: int, generator: torch.Generator) -> Tensor:
-        """(count, 5, P, P) faces drawn with replacement."""
-        return self.pixels[torch.randint(0, len(self), (count,), generator=generator)]
 
 
 def draw_channels(image: NDArray[np.uint8], landmarks: Points) -> NDArray[np.uint8]:

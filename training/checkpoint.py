@@ -139,19 +139,6 @@ def pack_latest(
     return _packed(tensors, progress)
 
 
-def save_latest(
-    run: Path,
-    model: nn.Module,
-    ema: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
-    progress: Progress,
-    **others: Resumable,
-) -> None:
-    """Write LATEST now, see `pack_latest`. Raises TrainingError."""
-    write_file(run / LATEST, pack_latest(model, ema, optimizer, generator, progress, **others))
-
-
 def load_latest(
     run: Path,
     model: nn.Module,
@@ -160,7 +147,7 @@ def load_latest(
     generator: torch.Generator,
     **others: Resumable,
 ) -> Progress:
-    """Put everything back as `save_latest` found it. Raises TrainingError.
+    """Put everything back as `pack_latest` found it. Raises TrainingError.
 
     Of `others`, those that the run did not have yet when it was saved stay as they are.
     """
@@ -218,11 +205,6 @@ def sweep(run: Path) -> None:
 def pack_best(ema: nn.Module, progress: Progress) -> bytes:
     """The averaged weights that score best so far, as BEST holds them."""
     return _packed({f"ema/{k}": v for k, v in ema.state_dict().items()}, progress)
-
-
-def save_best(run: Path, ema: nn.Module, progress: Progress) -> None:
-    """Write BEST now, see `pack_best`. Raises TrainingError."""
-    write_file(run / BEST, pack_best(ema, progress))
 
 
 def load_best(run: Path) -> tuple[SwapModel, RunRecord, Progress]:

@@ -166,12 +166,6 @@ def hold_out(facesets: Mapping[Side, Faceset], config: TrainConfig) -> dict[Side
     return held_out
 
 
-def open_held_out(record: checkpoint.RunRecord) -> tuple[dict[Side, HeldOut], dict[str, int]]:
-    """The held-out faces of a run and their number, from its facesets. Raises UsageError when they have changed."""
-    held_out = hold_out(open_facesets(record), record.config)
-    return held_out, {side: len(faces.crops.inputs) for side, faces in held_out.items()}
-
-
 def evaluate(run: Path) -> Evaluation:
     """Score the best model of `run` on its held-out faces and write RUN/sheet.png.
 

@@ -2,6 +2,10 @@
 
 The bytes may come from a stranger: everything is checked for type and range before it is believed, and every
 complaint names the entry and what was expected there. The same records always give the same bytes.
+
+Note [Schemas of a faceset]
+    Schema 2 adds to each face its `person`. A set of schema 1 is read as one of a single person; what is written is
+    always schema 2.
 """
 
 from __future__ import annotations
@@ -15,7 +19,9 @@ from typing import NoReturn, TypeGuard, TypeVar
 from realtime.align import CropGeometry
 from realtime.errors import FacesetError
 
-SCHEMA = 1
+SCHEMA = 2
+"""What is written, see Note [Schemas of a faceset]."""
+READABLE = 1, 2
 INDEX, LANDMARKS = "faceset.json", "landmarks.npy"
 """Names of the two files beside the crops."""
 POINTS = 468
@@ -68,6 +74,8 @@ class FaceRecord:
     """Head pose in degrees, see training.pose."""
     sha256: str
     """Of the JPEG file."""
+    person: int = 0
+    """Who it is, as far as extraction can tell people apart: 0 for whom the set shows most, see training.identity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +128,11 @@ def load_index(data: bytes, name: str) -> FacesetIndex:
         raise FacesetError(f"{name} is not valid JSON ({_short(error)}); {_REMEDY}") from error
     entry = _Entry(root, name)
     schema = entry.integer("schema", 0, 1 << 31)
-    if schema != SCHEMA:
-        raise FacesetError(f"{name} has schema {schema}, this version reads {SCHEMA}; update liveswap or extract again")
+    if schema not in READABLE:
+        known = " and ".join(map(str, READABLE))
+        raise FacesetError(f"{name} has schema {schema}, this version reads {known}; update liveswap or extract again")
     sources = entry.list("sources", MAX_SOURCES, _source)
-    faces = entry.list("faces", MAX_FACES, lambda item: _face(item, len(sources)))
+    faces = entry.list("faces", MAX_FACES, lambda item: _face(item, len(sources), schema))
     if not faces:
         raise FacesetError(f"{name} lists no face; {_REMEDY}")
     if len({face.file for face in faces}) != len(faces):
@@ -157,7 +166,7 @@ def _source(entry: _Entry) -> SourceRecord:
     )
 
 
-def _face(entry: _Entry, sources: int) -> FaceRecord:
+def _face(entry: _Entry, sources: int, schema: int) -> FaceRecord:
     return FaceRecord(
         file=entry.text("file", FACE_NAME),
         source=entry.integer("source", 0, sources - 1),
@@ -171,6 +180,7 @@ def _face(entry: _Entry, sources: int) -> FaceRecord:
         pitch=entry.number("pitch", -180, 180),
         roll=entry.number("roll", -180, 180),
         sha256=entry.text("sha256", _SHA256),
+        person=entry.integer("person", 0, MAX_FACES) if schema >= 2 else 0,
     )
 
 

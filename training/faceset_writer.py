@@ -30,7 +30,7 @@ from training.faceset_index import (
     dump_index,
     load_index,
 )
-from training.untrusted import decode_jpeg
+from training.untrusted import check_jpeg, decode_jpeg
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class FacesetWriter:
 
     def add(
         self,
-        image: ImageU8,
+        image: ImageU8 | bytes,
         landmarks: Points,
         *,
         source: int,
@@ -93,22 +93,25 @@ class FacesetWriter:
         yaw: float,
         pitch: float,
         roll: float,
+        person: int = 0,
     ) -> None:
         """Store one face: the crop as `stored_geometry` shows it and its (468, 3) mesh in the pixels of the crop.
 
-        `source` is the number of the source in the order of `add_source`. Raises FacesetError when the disk is full.
+        A crop that is given as the bytes of a JPEG is stored as it is, to the bit. `source` is the number of the
+        source in the order of `add_source`. Raises FacesetError when the disk is full or the JPEG is not of this set.
         """
         side = self.stored_geometry.size
-        if image.shape != (side, side, 3) or landmarks.shape != (POINTS, 3):
-            raise ValueError(f"expected a {side} px crop and 468 points, got {image.shape} and {landmarks.shape}")
+        if landmarks.shape != (POINTS, 3):
+            raise ValueError(f"expected {POINTS} points of 3 values, got {landmarks.shape}")
         if len(self) == MAX_FACES:
             raise FacesetError(
                 f"a faceset holds at most {MAX_FACES} faces; sample fewer frames, for example with --fps 5"
             )
-        done, jpeg = cv2.imencode(".jpg", image, _JPEG)
-        if not done:
-            raise FacesetError("OpenCV cannot write JPEG; install opencv-python 4.7 or newer")
-        data = jpeg.tobytes()
+        if isinstance(image, bytes):
+            data = image
+            check_jpeg(data, side, f"face {len(self)}")
+        else:
+            data = encode_crop(image, side)
         record = FaceRecord(
             file=f"faces/{len(self):06d}.jpg",
             source=source,
@@ -122,6 +125,7 @@ class FacesetWriter:
             pitch=round(pitch, 2),
             roll=round(roll, 2),
             sha256=hashlib.sha256(data).hexdigest(),
+            person=person,
         )
         self._write(record.file, data)
         self._records.append(record)
@@ -182,6 +186,16 @@ class FacesetWriter:
             captions = [f"video {r.source + 1} {text}" for r, text in zip(picked, captions, strict=True)]
         done, png = cv2.imencode(".png", draw_contact_sheet([crop[inner, inner] for crop in crops], captions))
         return png.tobytes() if done else b""
+
+
+def encode_crop(image: ImageU8, side: int) -> bytes:
+    """The JPEG of a (side, side, 3) BGR crop as sets hold it. Raises ValueError for a crop of another size."""
+    if image.shape != (side, side, 3):
+        raise ValueError(f"expected a {side} px crop, got {image.shape}")
+    done, jpeg = cv2.imencode(".jpg", image, _JPEG)
+    if not done:
+        raise FacesetError("OpenCV cannot write JPEG; install opencv-python 4.7 or newer")
+    return jpeg.tobytes()
 
 
 def check_target(path: Path) -> tuple[Path, Path]:

@@ -51,7 +51,7 @@ class LossConfig:
     """Focal frequency loss, see training.frequency."""
     edges: float = 2.0
     """L1 between Laplacians: pays for sharpness, which L1 alone averages away."""
-    align: float = 0.1
+    align: float = 0.025
     """Pull between the two people's clouds of codes, see Note [One cloud]."""
     mask: float = 1.0
     """Binary cross-entropy of both masks."""

@@ -289,8 +289,8 @@ class MaskHead(nn.Module):
 class CodeStatistics(nn.Module):
     """Running mean and covariance of each person's codes, see Note [One cloud]."""
 
-    SHARE = 0.02
-    """Of one batch in the running statistics."""
+    SHARE = 0.005
+    """Of one batch in the running statistics: some thousand codes, or the noise of so large a covariance is the pull."""
     RAMP = 200, 1000
     """Updates until the statistics are trusted at all, and until they are trusted wholly."""
     mean: Tensor

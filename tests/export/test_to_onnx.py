@@ -24,7 +24,7 @@ from realtime.errors import ExportError, LiveswapError, TrainingError, UsageErro
 from realtime.infer import open_engine
 from tests.tiny_run import TINY
 from training.checkpoint import BEST, load_best, read_run
-from training.evaluate import open_held_out
+from training.evaluate import hold_out, open_facesets
 from training.model import FaceAutoencoder
 
 SIDE = TINY.model.resolution
@@ -240,7 +240,7 @@ def test_the_live_loop_reads_the_model_and_sees_the_crop_it_was_trained_on(
 
 def test_the_live_engine_paints_what_torch_paints(exported: tuple[Path, ExportReport], finished_run: Path) -> None:
     model, record, _ = load_best(finished_run)
-    held_out, _ = open_held_out(record)
+    held_out = hold_out(open_facesets(record), record.config)
     crop = (held_out["performer"].crops.inputs[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     with open_engine(exported[0], threads=1) as engine:
         out = engine.run(crop)

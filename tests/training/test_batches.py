@@ -145,16 +145,6 @@ def test_faces_are_stacked_in_the_order_asked_for(tmp_path: Path) -> None:
     assert seen == [(i, 5) for i in range(1, 6)]
 
 
-def test_batches_are_drawn_from_the_seed_alone_and_reach_every_face(tmp_path: Path) -> None:
-    faceset = write(tmp_path / "set", whole_face(64), grey_faces(whole_face(64), [10, 90, 170, 250]))
-    stack = stack_faces(faceset, range(4), full_face(32))
-    first, second, other = (stack.batch(64, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
-    assert first.shape == (64, *stack.pixels.shape[1:])
-    assert torch.equal(first, second)
-    assert not torch.equal(first, other)
-    assert len(np.unique(first[:, 0, 0, 0].numpy())) == 4
-
-
 def test_the_planes_are_colours_mask_and_details() -> None:
     image, landmarks = face_like(whole_face(256), SKIN["identity"], seed=3)
     planes = draw_channels(image, landmarks)

@@ -21,13 +21,15 @@ from training.checkpoint import (
     RUN,
     SCHEMA,
     Progress,
+    Resumable,
     RunRecord,
     load_best,
     load_latest,
+    pack_best,
+    pack_latest,
     read_run,
-    save_best,
-    save_latest,
     sweep,
+    write_file,
     write_run,
 )
 from training.config import TrainConfig
@@ -59,8 +61,9 @@ class Parts:
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def save(self, run: Path) -> None:
-        save_latest(run, self.model, self.ema, self.optimizer, self.generator, self.progress)
+    def save(self, run: Path, **others: Resumable) -> None:
+        packed = pack_latest(self.model, self.ema, self.optimizer, self.generator, self.progress, **others)
+        write_file(run / LATEST, packed)
 
     def load(self, run: Path) -> None:
         self.progress = load_latest(run, self.model, self.ema, self.optimizer, self.generator)
@@ -156,7 +159,7 @@ class Counter:
 
 def test_others_come_back_under_their_names_and_new_ones_stay_as_they_are(tmp_path: Path) -> None:
     parts, others = Parts(seed=1), {"gan": Counter(1.0), "watchdog": Counter(2.0)}
-    save_latest(tmp_path, parts.model, parts.ema, parts.optimizer, parts.generator, parts.progress, **others)
+    parts.save(tmp_path, **others)
     found = {"gan": Counter(0.0), "watchdog": Counter(0.0), "new": Counter(5.0)}
     load_latest(tmp_path, parts.model, parts.ema, parts.optimizer, parts.generator, **found)
     assert [other.value for other in found.values()] == [1.0, 2.0, 5.0]
@@ -165,7 +168,7 @@ def test_others_come_back_under_their_names_and_new_ones_stay_as_they_are(tmp_pa
 def test_what_a_checkpoint_holds_and_nobody_asks_for_is_one_sentence(tmp_path: Path) -> None:
     parts = Parts(seed=1)
     gan = Counter(1.0)
-    save_latest(tmp_path, parts.model, parts.ema, parts.optimizer, parts.generator, parts.progress, gan=gan)
+    parts.save(tmp_path, gan=gan)
     with pytest.raises(TrainingError, match="does not fit this model"):
         parts.load(tmp_path)
 
@@ -189,7 +192,7 @@ def test_saving_the_same_state_twice_gives_the_same_bytes(tmp_path: Path) -> Non
 def test_the_best_model_is_the_averaged_one_ready_to_be_used(tmp_path: Path) -> None:
     parts = Parts(seed=1)
     write_run(tmp_path, record())
-    save_best(tmp_path, parts.ema, parts.progress)
+    write_file(tmp_path / BEST, pack_best(parts.ema, parts.progress))
     model, told, progress = load_best(tmp_path)
     assert progress == parts.progress
     assert told == record()

@@ -27,7 +27,7 @@ from torch import Tensor
 from realtime.errors import LiveswapError, TrainingError, UsageError
 from tests.tiny_run import FACES, TINY, facts_of, tensors_of, train_tiny, without_times, write_person
 from training.checkpoint import BEST, LATEST, RUN, Progress, load_best, read_run
-from training.evaluate import look, open_held_out
+from training.evaluate import hold_out, look, open_facesets
 from training.losses import side_loss
 from training.model import CodeStatistics, FaceAutoencoder
 from training.schedule import Budget, learning_rate, occluded_share, warp_strength
@@ -134,7 +134,7 @@ def test_each_decoder_learns_its_own_person_and_the_swap_wears_the_identity(peop
     first, last = (entry["score"] for entry in history_of(run))
     assert last > first
     model, record, _ = load_best(run)
-    faces, _ = open_held_out(record)
+    faces = hold_out(open_facesets(record), record.config)
     untrained = look(FaceAutoencoder(record.config.model), faces)
     assert last > untrained["score"] + SURE_SCORE_GAIN
     pair = faces["performer"].crops

@@ -17,7 +17,7 @@ from realtime.errors import TrainingError
 from tests.tiny_run import TINY
 from training.augment import Pair, straight_crops
 from training.batches import FaceStack, stack_faces
-from training.checkpoint import Progress, load_latest, save_latest
+from training.checkpoint import LATEST, Progress, load_latest, pack_latest, write_file
 from training.config import TrainConfig
 from training.faceset import Faceset
 from training.model import SIDES, Side
@@ -58,7 +58,7 @@ class Training:
             number = self.progress.iteration
             pairs: dict[Side, Pair] = {}
             for side, stack in self.stacks.items():
-                faces = stack.batch(4, self.generator)
+                faces = stack.pixels[torch.randint(0, len(stack), (4,), generator=self.generator)]
                 pair = straight_crops(faces, self.config.model.resolution, stack.margin)
                 pairs[side] = pair if disturb is None else disturb(number, pair)
             for group in self.optimizer.param_groups:
@@ -178,7 +178,7 @@ def test_a_run_resumed_at_any_moment_decides_and_ends_alike(people: dict[str, Pa
     straight.run(steps, poison)
     first.run(cut, poison)
     parts = (first.model, first.ema, first.optimizer, first.generator)
-    save_latest(tmp_path, *parts, first.progress, watchdog=first.watchdog)
+    write_file(tmp_path / LATEST, pack_latest(*parts, first.progress, watchdog=first.watchdog))
     others = (second.model, second.ema, second.optimizer, second.generator)
     second.progress = load_latest(tmp_path, *others, watchdog=second.watchdog)
     second.watchdog.begin()
@@ -191,7 +191,8 @@ def test_a_run_resumed_at_any_moment_decides_and_ends_alike(people: dict[str, Pa
 def test_a_run_that_had_no_watchdog_takes_the_weights_it_has_for_good(people: dict[str, Path], tmp_path: Path) -> None:
     old, new = Training(people), Training(people)
     old.run(10)
-    save_latest(tmp_path, old.model, old.ema, old.optimizer, old.generator, old.progress)
+    packed = pack_latest(old.model, old.ema, old.optimizer, old.generator, old.progress)
+    write_file(tmp_path / LATEST, packed)
     new.watchdog = Watchdog(new.model, new.ema, new.optimizer, patience=PATIENCE)
     load_latest(tmp_path, new.model, new.ema, new.optimizer, new.generator, watchdog=new.watchdog)
     new.watchdog.begin()
