@@ -89,9 +89,20 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     (folder / "faceset.json").write_text(json.dumps(index))
 
 
+def test_a_set_of_schema_1_is_read_as_one_of_a_single_person(folder: Path) -> None:
+    def to_schema_1(index: dict[str, Any]) -> None:
+        index["schema"] = 1
+        for face in index["faces"]:
+            del face["person"]
+
+    now = Faceset.open(folder).records
+    rewrite(folder, to_schema_1)
+    assert Faceset.open(folder).records == now
+
+
 Change = Callable[[dict[str, Any]], None]
 HOSTILE: dict[str, tuple[Change, str]] = {
-    "another schema": (lambda x: x.update(schema=2), "schema 2, this version reads 1; update liveswap"),
+    "another schema": (lambda x: x.update(schema=3), "schema 3, this version reads 1 and 2; update liveswap"),
     "schema as text": (lambda x: x.update(schema="1"), "'schema' is '1', expected a whole number"),
     "schema as truth": (lambda x: x.update(schema=True), "'schema' is True"),
     "no schema": (lambda x: x.pop("schema"), "'schema' is missing"),
@@ -122,6 +133,8 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "yaw as truth": (lambda x: x["faces"][0].update(yaw=False), "'yaw' is False"),
     "no time": (lambda x: x["faces"][0].pop("pts_s"), "'pts_s' is missing"),
     "huge frame number": (lambda x: x["faces"][0].update(frame_index=10**300), "'frame_index' is 1000"),
+    "person as text": (lambda x: x["faces"][0].update(person="Ada"), "'person' is 'Ada', expected a whole number"),
+    "no person": (lambda x: x["faces"][0].pop("person"), "'person' is missing"),
     "short checksum": (lambda x: x["faces"][0].update(sha256="ab"), "'sha256' is 'ab'"),
     "checksum of another picture": (
         lambda x: x["faces"][0].update(sha256=x["faces"][1]["sha256"]),

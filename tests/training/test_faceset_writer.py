@@ -7,13 +7,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from realtime.errors import FacesetError, UsageError
 from tests.tiny_faceset import GEOMETRY, SHA, add, files_of, mesh, picture, write_faceset
 from training.faceset import Faceset
 from training.faceset_index import SourceRecord
-from training.faceset_writer import FacesetWriter
+from training.faceset_writer import FacesetWriter, encode_crop
 
 
 def test_an_empty_folder_may_be_given(tmp_path: Path) -> None:
@@ -112,10 +113,33 @@ def test_a_crop_of_the_wrong_size_is_a_mistake_of_the_caller(tmp_path: Path) -> 
     with FacesetWriter(tmp_path / "set", GEOMETRY) as writer:
         writer.add_source(SourceRecord("ada.mp4", SHA, 30.0, 1))
         add(writer, 0)
-        facts: dict[str, Any] = dict.fromkeys(("source", "frame_index", "track"), 0)
-        facts |= dict.fromkeys(("pts_s", "score", "sharpness", "native_px", "yaw", "pitch", "roll"), 0.0)
         with pytest.raises(ValueError, match="80 px crop"):
-            writer.add(picture(0)[:64, :64], mesh(0), **facts)
+            writer.add(picture(0)[:64, :64], mesh(0), **facts())
+
+
+def facts() -> dict[str, Any]:
+    numbers = dict.fromkeys(("pts_s", "score", "sharpness", "native_px", "yaw", "pitch", "roll"), 0.0)
+    return dict.fromkeys(("source", "frame_index", "track"), 0) | numbers
+
+
+def test_a_jpeg_is_stored_as_it_is(tmp_path: Path) -> None:
+    other = Faceset.open(write_faceset(tmp_path / "other"))
+    data = (other.path / other.records[1].file).read_bytes()
+    with FacesetWriter(tmp_path / "set", GEOMETRY) as writer:
+        writer.add_source(SourceRecord("ada.mp4", SHA, 30.0, 1))
+        writer.add(data, mesh(1), **facts(), person=3)
+    (record,) = Faceset.open(tmp_path / "set").records
+    assert (tmp_path / "set" / record.file).read_bytes() == data
+    assert record.person == 3
+
+
+@pytest.mark.parametrize("data", [b"", b"GIF89a", encode_crop(np.zeros((64, 64, 3), np.uint8), 64)])
+def test_a_jpeg_of_another_kind_or_size_is_not_stored(tmp_path: Path, data: bytes) -> None:
+    with FacesetWriter(tmp_path / "set", GEOMETRY) as writer:
+        writer.add_source(SourceRecord("ada.mp4", SHA, 30.0, 1))
+        add(writer, 0)
+        with pytest.raises(FacesetError, match="face 1 is"):
+            writer.add(data, mesh(0), **facts())
 
 
 def test_a_folder_that_vanishes_while_it_is_written_gives_one_sentence(tmp_path: Path) -> None:
