@@ -51,7 +51,7 @@ class LossConfig:
     """Focal frequency loss, see training.frequency."""
     edges: float = 2.0
     """L1 between Laplacians: pays for sharpness, which L1 alone averages away."""
-    align: float = 0.025
+    align: float = 0.05
     """Pull between the two people's clouds of codes, see Note [One cloud]."""
     mask: float = 1.0
     """Binary cross-entropy of both masks."""
@@ -180,7 +180,7 @@ def alignment_loss(code: Tensor, side: Side, statistics: CodeStatistics) -> Tens
     excess = (covariance - statistics.covariance[1 - own]) * scale[:, None] * scale
     shift = (mean - statistics.mean[1 - own]) * scale
     distance = (excess**2).sum() / 2 + (shift**2).sum()
-    return statistics.trust() * distance / (CodeStatistics.SHARE * code.shape[1])
+    return statistics.trust() * distance / (statistics.share(side) * code.shape[1])
 
 
 def _trim(weights: Tensor, border: int) -> Tensor:

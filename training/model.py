@@ -290,7 +290,9 @@ class CodeStatistics(nn.Module):
     """Running mean and covariance of each person's codes, see Note [One cloud]."""
 
     SHARE = 0.005
-    """Of one batch in the running statistics: some thousand codes, or the noise of so large a covariance is the pull."""
+    """Of one batch in the running statistics, at least: the covariance of few codes is noise, and so is its pull."""
+    MEMORY = 5.0
+    """The statistics reach back over one part in so many of the run, as long as that gives a share above SHARE."""
     RAMP = 200, 1000
     """Updates until the statistics are trusted at all, and until they are trusted wholly."""
     mean: Tensor
@@ -313,14 +315,17 @@ class CodeStatistics(nn.Module):
         own: the statistics then follow the run sooner, and a part is pulled by its own moments instead of the batch's.
         """
         row = SIDES.index(side)
-        # The first batches count for more, so that the start values are soon forgotten.
-        share = torch.clamp(1 / (self.updates[row] + 1), min=self.SHARE)
+        share = self.share(side)
         # Moments around the mean until now, which every process knows: see Note [Gradient of a mean over processes].
         away = code - self.mean[row]
         moments = mean_over_ranks(torch.cat([away.mean(dim=0)[None], away.T @ away / len(away)]))
         shift, square = moments[0], moments[1:]
         spread = square - share * (2 - share) * torch.outer(shift, shift)  # around the new mean, `share` further on
         return self.mean[row] + share * shift, torch.lerp(self.covariance[row], spread, share)
+
+    def share(self, side: Side) -> Tensor:
+        """() of the next batch in the statistics: what the encoder made of a face at first is soon forgotten."""
+        return torch.clamp(self.MEMORY / (self.updates[SIDES.index(side)] + self.MEMORY), min=self.SHARE)
 
     @torch.no_grad()
     def update(self, code: Tensor, side: Side) -> None:
