@@ -131,8 +131,8 @@ def transform(matrix: Matrix, points: NDArray[np.floating]) -> NDArray[np.float6
     return np.asarray(points, np.float64)[:, :2] @ matrix[:, :2].T + matrix[:, 2]
 
 
-def cut(image: ImageU8, matrix: Matrix, size: int) -> Crop:
-    """The crop that `matrix` (frame pixels -> crop pixels) shows; black where the frame ends.
+def cut(image: ImageU8, matrix: Matrix, size: int, *, border: int = cv2.BORDER_CONSTANT) -> Crop:
+    """The crop that `matrix` (frame pixels -> crop pixels) shows; black, or another cv2.BORDER_*, where the frame ends.
 
     Bilinear without antialiasing, as DeepFaceLive cuts; a face more than twice as large as the crop is first
     averaged down, because bilinear alone would alias.
@@ -141,12 +141,11 @@ def cut(image: ImageU8, matrix: Matrix, size: int) -> Crop:
     shrink = int(math.hypot(matrix[0, 0], matrix[1, 0]) ** -1 // 2)
     if shrink >= 1:
         factor = shrink + 1
-        wide = cv2.warpAffine(
-            image, matrix * factor + _centre_shift(factor), (size * factor, size * factor), flags=cv2.INTER_LINEAR
-        )
+        finer, side = matrix * factor + _centre_shift(factor), size * factor
+        wide = cv2.warpAffine(image, finer, (side, side), flags=cv2.INTER_LINEAR, borderMode=border)
         pixels = cv2.resize(wide, (size, size), interpolation=cv2.INTER_AREA)
     else:
-        pixels = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
+        pixels = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=border)
     return Crop(np.asarray(pixels, np.uint8), crop_to_frame)
 
 
