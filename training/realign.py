@@ -8,9 +8,10 @@ Note [What a foreign crop becomes]
     head. Without landmarks the face nearest to the middle is taken.
 
     Crops are cut closer than ours: DeepFaceLab's full_face shows 1.60 of the canonical square, its whole_face 2.13, and
-    our `full` with the room for augmentation 2.0, `whole` 2.75. What lies beyond their edge is not known; the pixels
-    of the edge are repeated there, which bends the picture less than black would, and the share of our crop that is
-    made up like this is reported. Where there is a choice, `full` is taken for crops that show too little for `whole`.
+    our `full` 1.60 and `whole` 2.2, both plus a quarter for augmentation to move in. What lies beyond their edge is not
+    known; the pixels of the edge are repeated there, as training does where it looks beyond a stored crop, and the
+    share of the crop proper that is made up like this is reported. Unless one is asked for, `full` is taken for
+    pictures that show less than INSIDE of `whole`.
 """
 
 from __future__ import annotations
@@ -27,14 +28,15 @@ from numpy.typing import NDArray
 from realtime.align import CropGeometry, cut, fit_similarity, frame_to_crop, transform
 from realtime.detect import FaceFinder
 from realtime.face_mesh import FaceMesh
-from realtime.frame import Frame, ImageU8, Matrix, Points
+from realtime.frame import Crop, Frame, ImageU8, Matrix, Points
 from realtime.landmarks import ibug68
 from realtime.region import Region, region_around, region_of_mesh
 from training.foreign import Facts, plausible
 from training.looks import face_height_px
 from training.pose import HeadPose, head_pose
 
-POINTS = 468
+INSIDE = 0.85
+_POINTS = 468
 _PRESENCE = 0.5
 _MAX_MISFIT = 0.25
 """As in training.extract."""
@@ -52,10 +54,10 @@ _INNER = slice(17, 68)
 class Realigned:
     """One foreign face as our sets hold it."""
 
-    image: ImageU8
-    """(P, P, 3) BGR, what the wanted geometry shows."""
+    crop: Crop
+    """(P, P, 3) BGR, what the wanted geometry shows with its margin."""
     mesh: Points
-    """(468, 3) float32 in the pixels of `image`."""
+    """(468, 3) float32 in the pixels of the crop."""
     score: float
     """Presence, [0, 1]."""
     pose: HeadPose
@@ -65,7 +67,7 @@ class Realigned:
     box: NDArray[np.float64] | None
     """(4,) of the mesh in the source: left, top, right, bottom; None where nothing tells the place."""
     made_up: float
-    """Share of `image` that lies beyond the edge of the foreign picture, [0, 1]."""
+    """Share of the crop without its margin that lies beyond the edge of the foreign picture, [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +117,7 @@ class MeshSeeker:
             if score <= _PRESENCE or not np.isfinite(mesh).all():
                 return None
             region = region_of_mesh(mesh)
-        return Found(mesh[:POINTS], score)
+        return Found(mesh[:_POINTS], score)
 
     def _search(self, image: ImageU8) -> Found | None:
         height, width = image.shape[:2]
@@ -126,33 +128,39 @@ class MeshSeeker:
             return None
         middle = np.array([width / 2 + room, height / 2 + room])
         face = min(faces, key=lambda each: float(np.linalg.norm(each.landmarks[:, :2].mean(axis=0) - middle)))
-        mesh = face.landmarks[:POINTS].copy()
+        mesh = face.landmarks[:_POINTS].copy()
         mesh[:, :2] -= room
         return Found(mesh, face.score)
 
 
-def realign(image: ImageU8, facts: Facts, found: Found, geometry: CropGeometry) -> Realigned:
-    """Cut the face as `geometry` wants it. Raises ValueError for a degenerate mesh."""
-    matrix = frame_to_crop(found.mesh, geometry)
-    crop = cut(image, matrix, geometry.size, border=cv2.BORDER_REPLICATE)
+def realign(image: ImageU8, facts: Facts, found: Found, geometry: CropGeometry, margin: float) -> Realigned:
+    """Cut the face as `geometry` wants it, `margin` times as wide. Raises ValueError for a degenerate mesh."""
+    stored = geometry.widened(margin)
+    matrix = frame_to_crop(found.mesh, stored)
+    crop = cut(image, matrix, stored.size, border=cv2.BORDER_REPLICATE)
     mesh = _moved(found.mesh, matrix)
     to_source = _to_source(facts, found)
     in_source = found.mesh if to_source is None else _moved(found.mesh, to_source)
     box = None if to_source is None else np.concatenate([in_source[:, :2].min(axis=0), in_source[:, :2].max(axis=0)])
     return Realigned(
-        crop.image,
+        crop,
         mesh,
         found.score,
         head_pose(in_source),
         face_height_px(in_source),
         None if box is None else box.astype(np.float64),
-        _made_up(image, matrix, geometry.size),
+        1 - inside(image, found.mesh, geometry),
     )
 
 
 def inside(image: ImageU8, mesh: Points, geometry: CropGeometry) -> float:
-    """Share of what `geometry` shows that lies inside the picture, [0, 1]."""
-    return 1 - _made_up(image, frame_to_crop(mesh, geometry), geometry.size)
+    """Share of what `geometry` shows of the face with this mesh that lies inside the picture, [0, 1]."""
+    height, width = image.shape[:2]
+    matrix, size = frame_to_crop(mesh, geometry), geometry.size
+    known = transform(matrix, np.array([[0, 0], [width, 0], [width, height], [0, height]])).astype(np.float32)
+    crop = np.array([[0, 0], [size, 0], [size, size], [0, size]], np.float32)
+    shared, _ = cv2.intersectConvexConvex(known, crop)
+    return min(max(float(shared) / size**2, 0.0), 1.0)
 
 
 def _to_source(facts: Facts, found: Found) -> Matrix | None:
@@ -163,15 +171,6 @@ def _to_source(facts: Facts, found: Found) -> Matrix | None:
         except ValueError:
             return None
     return matrix if matrix is not None and plausible(matrix) else None
-
-
-def _made_up(image: ImageU8, matrix: Matrix, size: int) -> float:
-    """Share of a crop that lies outside of the picture."""
-    height, width = image.shape[:2]
-    known = transform(matrix, np.array([[0, 0], [width, 0], [width, height], [0, height]])).astype(np.float32)
-    crop = np.array([[0, 0], [size, 0], [size, size], [0, size]], np.float32)
-    shared, _ = cv2.intersectConvexConvex(known, crop)
-    return min(max(1 - float(shared) / size**2, 0.0), 1.0)
 
 
 def _moved(mesh: Points, matrix: Matrix) -> Points:
