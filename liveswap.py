@@ -17,6 +17,7 @@ from realtime import front
 from realtime.errors import UsageError
 from realtime.screen import Screen, log_lines
 from training.command import add_train_flags, train
+from training.faceset_command import add_faceset_actions
 
 if TYPE_CHECKING:
     from realtime.align import CropGeometry
@@ -74,6 +75,9 @@ def build_parser() -> argparse.ArgumentParser:
     extract.add_argument(
         "--max-faces", type=front.count, default=1, metavar="N", help="faces to take from one frame; default: 1"
     )
+
+    facesets = "look at facesets, import, merge, split, prune, sort and export them"
+    add_faceset_actions(commands.add_parser("faceset", help=facesets, description=f"{facesets.capitalize()}."))
 
     add_train_flags(command("train", train, "train the identity's face onto the performer's motion"))
 
