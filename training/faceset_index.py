@@ -4,8 +4,8 @@ The bytes may come from a stranger: everything is checked for type and range bef
 complaint names the entry and what was expected there. The same records always give the same bytes.
 
 Note [Schemas of a faceset]
-    Schema 2 adds to each face its `person`. A set of schema 1 is read as one of a single person; what is written is
-    always schema 2.
+    Schema 2 adds to each face its `person` and its `measures`. A set of schema 1 is read as one of a single person
+    that nobody has measured; what is written is always schema 2, and what was not measured is null in it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import NoReturn, TypeGuard, TypeVar
+from dataclasses import asdict, dataclass, fields
+from typing import Any, NoReturn, TypeGuard, TypeVar
 
 from realtime.align import CropGeometry
 from realtime.errors import FacesetError
+from training.measures import Measures
 
 SCHEMA = 2
 """What is written, see Note [Schemas of a faceset]."""
@@ -30,6 +31,8 @@ MAX_FACES = 200_000
 MAX_SOURCES = 10_000
 FACE_NAME = re.compile(r"faces/[0-9]{6}\.jpg", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_LIGHT, _MOST = "light", 1e6
+"""The measure that is four numbers; no measure is larger."""
 _REMEDY = "get an undamaged copy or extract the videos again"
 _Record = TypeVar("_Record")
 
@@ -76,6 +79,8 @@ class FaceRecord:
     """Of the JPEG file."""
     person: int = 0
     """Who it is, as far as extraction can tell people apart: 0 for whom the set shows most, see training.identity."""
+    measures: Measures | None = None
+    """Expression, light and what hides the face; None: nobody has measured it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +152,7 @@ def load_index(data: bytes, name: str) -> FacesetIndex:
 
 def _geometry(entry: _Entry) -> tuple[CropGeometry, float]:
     view = entry.entry("geometry")
-    offset_x, offset_y = view.pair("offset", -4, 4)
+    offset_x, offset_y = view.numbers("offset", 2, -4, 4)
     margin = entry.number("margin", 1, 4)
     try:
         geometry = CropGeometry(view.integer("size", 16, 4096), view.number("coverage", 0.1, 8), offset_x, offset_y)
@@ -181,7 +186,19 @@ def _face(entry: _Entry, sources: int, schema: int) -> FaceRecord:
         roll=entry.number("roll", -180, 180),
         sha256=entry.text("sha256", _SHA256),
         person=entry.integer("person", 0, MAX_FACES) if schema >= 2 else 0,
+        measures=_measures(entry) if schema >= 2 else None,
     )
+
+
+def _measures(face: _Entry) -> Measures | None:
+    if face.is_null("measures"):
+        return None
+    entry = face.entry("measures")
+    values: dict[str, Any] = {
+        field.name: entry.number(field.name, -_MOST, _MOST) for field in fields(Measures) if field.name != _LIGHT
+    }
+    values[_LIGHT] = entry.numbers(_LIGHT, 4, -_MOST, _MOST)
+    return Measures(**values)
 
 
 class _Entry:
@@ -213,14 +230,16 @@ class _Entry:
             self.fail(key, f"a number from {low:g} to {high:g}")
         return float(value)
 
-    def pair(self, key: str, low: float, high: float) -> tuple[float, float]:
+    def numbers(self, key: str, count: int, low: float, high: float) -> tuple[float, ...]:
         value = self._get(key)
-        if not isinstance(value, list) or len(value) != 2:
-            self.fail(key, "two numbers")
-        x, y = value
-        if not _is_number(x, low, high) or not _is_number(y, low, high):
-            self.fail(key, f"two numbers from {low:g} to {high:g}")
-        return float(x), float(y)
+        if not isinstance(value, list) or len(value) != count:
+            self.fail(key, f"{count} numbers")
+        if not all(_is_number(each, low, high) for each in value):
+            self.fail(key, f"{count} numbers from {low:g} to {high:g}")
+        return tuple(map(float, value))
+
+    def is_null(self, key: str) -> bool:
+        return self._get(key) is None
 
     def text(self, key: str, pattern: re.Pattern[str]) -> str:
         value = self._get(key)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from realtime.align import CropGeometry
 from realtime.errors import FacesetError, UsageError
@@ -30,7 +30,8 @@ from training.faceset_index import (
     dump_index,
     load_index,
 )
-from training.untrusted import check_jpeg, decode_jpeg
+from training.measures import Measures
+from training.untrusted import check_jpeg, decode_jpeg, file_sha256
 
 _log = logging.getLogger(__name__)
 
@@ -56,11 +57,11 @@ class FacesetWriter:
         """What the images given to `add` have to show."""
         self._sources: list[SourceRecord] = []
         self._records: list[FaceRecord] = []
-        self._landmarks: list[NDArray[np.float32]] = []
         self._open, self._sha256 = True, ""
         try:
             _remove_partial(self._partial)
             (self._partial / "faces").mkdir(parents=True)
+            (self._partial / LANDMARKS).write_bytes(_npy_header(0))
         except OSError as error:
             raise FacesetError(explain(error, self._partial)) from error
 
@@ -94,6 +95,7 @@ class FacesetWriter:
         pitch: float,
         roll: float,
         person: int = 0,
+        measures: Measures | None = None,
     ) -> None:
         """Store one face: the crop as `stored_geometry` shows it and its (468, 3) mesh in the pixels of the crop.
 
@@ -126,10 +128,12 @@ class FacesetWriter:
             roll=round(roll, 2),
             sha256=hashlib.sha256(data).hexdigest(),
             person=person,
+            measures=measures and _rounded(measures),
         )
         self._write(record.file, data)
+        # As they come: those of half an hour would take a third of a gigabyte of memory.
+        self._write(LANDMARKS, np.ascontiguousarray(landmarks, "<f4").tobytes(), "ab")
         self._records.append(record)
-        self._landmarks.append(landmarks.astype("<f4"))
 
     def add_source(self, source: SourceRecord) -> None:
         """Name the next source; sources count from 0."""
@@ -145,12 +149,10 @@ class FacesetWriter:
         try:
             if not self._records:
                 raise FacesetError(f"{self.path} would hold no face; use a video in which a face is seen")
-            landmarks = _npy_bytes(np.stack(self._landmarks))
-            digest = hashlib.sha256(landmarks).hexdigest()
+            digest = self._finish_landmarks()
             sources, faces = tuple(self._sources), tuple(self._records)
             index = dump_index(FacesetIndex(self.geometry, self.margin, self.kind, sources, faces, digest))
             load_index(index, INDEX)  # what we write is what we read
-            self._write(LANDMARKS, landmarks)
             self._write(_SHEET, self._sheet())
             self._write(INDEX, index)
             try:
@@ -169,9 +171,15 @@ class FacesetWriter:
             self._open = False
             _remove_partial(self._partial, log=False)
 
-    def _write(self, name: str, data: bytes) -> None:
+    def _finish_landmarks(self) -> str:
+        """Write how many there are; the sha256 of the file."""
+        self._write(LANDMARKS, _npy_header(len(self)), "r+b")
+        return file_sha256(self._partial / LANDMARKS)
+
+    def _write(self, name: str, data: bytes, mode: str = "wb") -> None:
         try:
-            (self._partial / name).write_bytes(data)
+            with (self._partial / name).open(mode) as file:
+                file.write(data)
         except OSError as error:
             raise FacesetError(explain(error, self._partial / name)) from error
 
@@ -186,6 +194,15 @@ class FacesetWriter:
             captions = [f"video {r.source + 1} {text}" for r, text in zip(picked, captions, strict=True)]
         done, png = cv2.imencode(".png", draw_contact_sheet([crop[inner, inner] for crop in crops], captions))
         return png.tobytes() if done else b""
+
+
+def _rounded(measures: Measures) -> Measures:
+    """The same figures with four places: what two machines compute differs in the last of sixteen."""
+    values: dict[str, Any] = {
+        name: tuple(round(each, 4) for each in value) if isinstance(value, tuple) else round(value, 4)
+        for name, value in asdict(measures).items()
+    }
+    return Measures(**values)
 
 
 def encode_crop(image: ImageU8, side: int) -> bytes:
@@ -234,7 +251,8 @@ def _remove_partial(partial: Path, *, log: bool = True) -> None:
     partial.rmdir()
 
 
-def _npy_bytes(array: NDArray[np.float32]) -> bytes:
+def _npy_header(faces: int) -> bytes:
+    """Of a float32 file of `faces` meshes: 128 bytes whatever their number, so that it can be written last."""
     buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f4", "fortran_order": False, "shape": (faces, POINTS, 3)})
     return buffer.getvalue()

@@ -16,6 +16,8 @@ _HAIRLINE, _CHIN = 10, 152
 _SHARPNESS_PX = 160
 """Height of the face, hairline to chin, at which sharpness is measured."""
 _THUMBNAIL_PX = 32
+Thumbnail = NDArray[np.uint8]
+"""(32, 32, 3) BGR, a whole frame."""
 _CUT_LEVELS, _CUT_TIMES, _CUT_MEMORY = 12.0, 4.0, 12
 
 
@@ -58,24 +60,43 @@ class CutFinder:
     """
 
     def __init__(self) -> None:
-        self._last: NDArray[np.float32] | None = None
+        self.first: Thumbnail | None = None
+        """The first frame that was shown, small."""
+        self.last: Thumbnail | None = None
+        """The last one."""
         self._changes: deque[float] = deque(maxlen=_CUT_MEMORY)
+
+    @property
+    def usual_change(self) -> float:
+        """What the last frames have changed, grey levels."""
+        return float(np.median(self._changes)) if self._changes else 0.0
 
     def is_cut(self, image: ImageU8) -> bool:
         """Whether `image` (H, W, 3) begins a new shot; False for the first one."""
-        # INTER_AREA of a large picture is slow; a coarse grid of its pixels says as much about a cut.
-        step = max(1, min(image.shape[:2]) // (4 * _THUMBNAIL_PX))
-        size = (_THUMBNAIL_PX, _THUMBNAIL_PX)
-        small = cv2.resize(np.ascontiguousarray(image[::step, ::step]), size, interpolation=cv2.INTER_AREA)
-        thumbnail = small.astype(np.float32)
-        last, self._last = self._last, thumbnail
+        last, self.last = self.last, _thumbnail(image)
         if last is None:
+            self.first = self.last
             return False
-        change = float(np.abs(thumbnail - last).mean())
-        usual = float(np.median(self._changes)) if self._changes else 0.0
-        cut = change > max(_CUT_LEVELS, _CUT_TIMES * usual)
+        cut = is_jump(last, self.last, self.usual_change)
         if cut:
             self._changes.clear()
         else:
-            self._changes.append(change)
+            self._changes.append(_change(last, self.last))
         return cut
+
+
+def is_jump(last: Thumbnail, now: Thumbnail, usual_change: float) -> bool:
+    """Whether there is a cut between two frames, of which the frames before the first have changed `usual_change`."""
+    return _change(last, now) > max(_CUT_LEVELS, _CUT_TIMES * usual_change)
+
+
+def _thumbnail(image: ImageU8) -> Thumbnail:
+    # INTER_AREA of a large picture is slow; a coarse grid of its pixels says as much about a cut.
+    step = max(1, min(image.shape[:2]) // (4 * _THUMBNAIL_PX))
+    size = (_THUMBNAIL_PX, _THUMBNAIL_PX)
+    small = cv2.resize(np.ascontiguousarray(image[::step, ::step]), size, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8)
+
+
+def _change(last: Thumbnail, now: Thumbnail) -> float:
+    return float(np.abs(now.astype(np.float32) - last).mean())

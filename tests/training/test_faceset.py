@@ -93,7 +93,7 @@ def test_a_set_of_schema_1_is_read_as_one_of_a_single_person(folder: Path) -> No
     def to_schema_1(index: dict[str, Any]) -> None:
         index["schema"] = 1
         for face in index["faces"]:
-            del face["person"]
+            del face["person"], face["measures"]
 
     now = Faceset.open(folder).records
     rewrite(folder, to_schema_1)
@@ -111,8 +111,8 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "huge crops": (lambda x: x["geometry"].update(size=1 << 30), "'size' is 1073741824"),
     "crops too large with the margin": (lambda x: x["geometry"].update(size=4000), "the geometry cannot be"),
     "infinite coverage": (lambda x: x["geometry"].update(coverage=1e999), "not valid JSON"),
-    "three offsets": (lambda x: x["geometry"].update(offset=[0, 0, 0]), "expected two numbers"),
-    "offset as text": (lambda x: x["geometry"].update(offset=["0", 0]), "expected two numbers from"),
+    "three offsets": (lambda x: x["geometry"].update(offset=[0, 0, 0]), "expected 2 numbers"),
+    "offset as text": (lambda x: x["geometry"].update(offset=["0", 0]), "expected 2 numbers from"),
     "margin": (lambda x: x.update(margin=99), "'margin' is 99"),
     "kind": (lambda x: x.update(kind="\x1b[2J"), "'kind' is"),
     "landmark set": (lambda x: x["landmarks"].update(set="dlib-68"), "expected mediapipe-468"),
@@ -134,6 +134,9 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "no time": (lambda x: x["faces"][0].pop("pts_s"), "'pts_s' is missing"),
     "huge frame number": (lambda x: x["faces"][0].update(frame_index=10**300), "'frame_index' is 1000"),
     "person as text": (lambda x: x["faces"][0].update(person="Ada"), "'person' is 'Ada', expected a whole number"),
+    "measures as list": (lambda x: x["faces"][0].update(measures=[]), r"measures is \[\], expected an object"),
+    "measures without a mouth": (lambda x: x["faces"][0].update(measures={}), "measures: 'mouth' is missing"),
+    "no measures": (lambda x: x["faces"][0].pop("measures"), "'measures' is missing"),
     "no person": (lambda x: x["faces"][0].pop("person"), "'person' is missing"),
     "short checksum": (lambda x: x["faces"][0].update(sha256="ab"), "'sha256' is 'ab'"),
     "checksum of another picture": (

@@ -15,6 +15,7 @@ from tests.tiny_faceset import GEOMETRY, SHA, add, files_of, mesh, picture, writ
 from training.faceset import Faceset
 from training.faceset_index import SourceRecord
 from training.faceset_writer import FacesetWriter, encode_crop
+from training.measures import Measures
 
 
 def test_an_empty_folder_may_be_given(tmp_path: Path) -> None:
@@ -131,6 +132,17 @@ def test_a_jpeg_is_stored_as_it_is(tmp_path: Path) -> None:
     (record,) = Faceset.open(tmp_path / "set").records
     assert (tmp_path / "set" / record.file).read_bytes() == data
     assert record.person == 3
+
+
+def test_what_a_face_shows_is_stored_with_it(tmp_path: Path) -> None:
+    seen = Measures(0.25, 0.3, 0.4, 0.41, 0.2, (-1.5, 0.123456, 0.0, -0.25), 0.7, 1 / 3)
+    with FacesetWriter(tmp_path / "set", GEOMETRY) as writer:
+        writer.add_source(SourceRecord("ada.mp4", SHA, 30.0, 1))
+        writer.add(picture(0), mesh(0), **facts(), measures=seen)
+        writer.add(picture(1), mesh(1), **facts())
+    first, second = Faceset.open(tmp_path / "set").records
+    assert first.measures == Measures(0.25, 0.3, 0.4, 0.41, 0.2, (-1.5, 0.1235, 0.0, -0.25), 0.7, 0.3333)
+    assert second.measures is None
 
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a", encode_crop(np.zeros((64, 64, 3), np.uint8), 64)])
