@@ -75,4 +75,4 @@ def make_facesets(work: Path, frames: int, say: Callable[[str], None]) -> None:
     for who, video in videos.items():
         if not (work / f"{who}-faces").exists():
             say(f"extracting the {who}'s faces")
-            extract([video], work / f"{who}-faces", ExtractConfig())
+            extract([video], work / f"{who}-faces", ExtractConfig(keep_duplicates=True))

@@ -118,7 +118,7 @@ def _extract(who: str, video: Path, faceset: Path, frames: int, say: OnProgress)
     def extracted(progress: ExtractProgress) -> None:
         say(f"extracting the {who}'s faces", progress.frames_done / frames)
 
-    extract([video], faceset, ExtractConfig(), extracted)
+    extract([video], faceset, ExtractConfig(keep_duplicates=True), extracted)
 
 
 def rehearsal(frames: int) -> Iterator[tuple[ImageU8, ImageU8]]:

@@ -26,6 +26,7 @@ EXTRAS = {
     "pyvirtualcam": "vcam",
     "tensorrt": "tensorrt",
     "mediapipe": "mediapipe",
+    "dlib": "dlib",
 }
 """Which extra brings which library."""
 

@@ -1,245 +1,227 @@
-"""Takes faces out of videos. Videos in, one faceset out.
+"""Takes faces out of videos and folders of pictures. Clips in, one faceset out.
 
-The crops are cut by the live loop's own scissors. Faces are followed from frame to frame inside one shot; at a cut
-the finder forgets what it followed, so that no track crosses it.
+Films are searched part by part (training.search), by one process or by several (training.extract_parallel); what
+the parts have given is kept on the disk (training.part_store), joined (training.gather) and written as one set.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
 
-import numpy as np
-
-from realtime.align import align, invert, transform
-from realtime.capture import open_source
-from realtime.detect import FaceFinder
 from realtime.errors import FacesetError, UsageError
-from realtime.files import explain
-from realtime.frame import Crop, Face, Frame, Points
 from training.extract_config import ExtractConfig, ExtractProgress, ExtractReport, SourceReport
+from training.extract_parallel import Task, search_in_processes
 from training.faceset_index import SourceRecord
-from training.faceset_writer import FacesetWriter, check_target
-from training.looks import CutFinder, face_height_px, sharpness
-from training.pose import HeadPose, head_pose
-from training.untrusted import file_sha256
+from training.faceset_writer import MARGIN, FacesetWriter, check_target
+from training.film import Clip, Film, open_film
+from training.gather import Gatherer
+from training.identity import Reference
+from training.part_store import PartStore, key_of
+from training.search import Finder, Searcher
 
-__all__ = ["ExtractConfig", "ExtractProgress", "ExtractReport", "Finder", "SourceReport", "extract"]
+__all__ = ["Clip", "ExtractConfig", "ExtractProgress", "ExtractReport", "Finder", "SourceReport", "extract"]
 
 _log = logging.getLogger(__name__)
 
-_FOLLOW_GAP_S = 0.15
-"""Sampled frames further apart do not follow each other: each is searched anew."""
-_TICK_S = 5e-4
-"""Containers round presentation times, some of them to a millisecond."""
-_MAX_MISFIT = 0.25
-"""Meshes further from a head than this are no faces; heads turned by 70 degrees stay below 0.14, noise is above 1."""
-_MIN_INSIDE = 0.5
-"""Share of the mesh's points that must lie inside the frame."""
-
-
-class Finder(Protocol):
-    """What extraction needs of a FaceFinder."""
-
-    def find(self, frame: Frame) -> list[Face]: ...
-    def reset(self) -> None: ...
-    def close(self) -> None: ...
-
 
 def extract(
-    videos: Sequence[Path],
+    inputs: Sequence[Path | Clip],
     out: Path,
     config: ExtractConfig | None = None,
     on_progress: Callable[[ExtractProgress], None] | None = None,
     *,
+    person: Sequence[Path] = (),
+    jobs: int = 1,
+    resume: bool = False,
     open_finder: Callable[[], Finder] | None = None,
 ) -> ExtractReport:
-    """Find, cut and store the faces of all `videos` in the new faceset `out`.
+    """Find, cut and store the faces of all `inputs`, videos and folders of pictures, in the new faceset `out`.
 
-    The same videos and settings give the same bytes. Nothing appears under the name `out` before all is done.
-    Raises UsageError when `out` is taken or there is nothing to read, SourceError when a video cannot be read to its
-    end, FacesetError when no video shows a usable face or the set cannot be written.
+    `person`: pictures of the one person to take, see training.identity; `jobs`: processes that search; `resume`: go
+    on where an extraction with the same inputs and settings was interrupted. The same inputs and settings give the
+    same bytes for every number of jobs and of interruptions. Nothing appears under the name `out` before all is done;
+    what was searched until an error or an interruption stays in OUT.unfinished.
+
+    Raises UsageError when `out` is taken or there is nothing to read, SourceError when a film cannot be read to its
+    end, FacesetError when no film shows a usable face or the set cannot be written.
     """
     config = config or ExtractConfig()
+    if jobs < 1 or (open_finder and jobs > 1):
+        raise ValueError(f"expected jobs >= 1, and 1 with a finder of one's own, got {jobs}")
     check_target(out)
-    if not videos:
+    if not inputs:
         raise UsageError("there is no video to take faces from; name at least one")
-    for video in videos:
-        try:
-            video.stat()
-        except (OSError, ValueError) as error:
-            why = explain(error, video) if isinstance(error, OSError) else f"{video!r} is no file name; check it"
-            raise UsageError(why) from error
-    started_s = time.monotonic()
-    reports: list[SourceReport] = []
-    make_finder = open_finder or (lambda: FaceFinder(config.max_faces, detect_every=1))
-    with FacesetWriter(out, config.geometry, kind=config.coverage_kind) as writer:
-        next_track = 0
-        for video in videos:
-            with _VideoExtraction(video, len(reports), writer, make_finder, config, next_track) as job:
-                reports.append(job.run(on_progress))
-                next_track = job.next_track
-        if not len(writer):
-            names = ", ".join(str(video) for video in videos)
-            raise FacesetError(
-                f"no usable face in {names}; use a video that shows the person larger, facing the camera"
-            )
-        sha256 = writer.close()
-    seconds = time.monotonic() - started_s
-    frames, faces = sum(report.frames_searched for report in reports), sum(report.faces for report in reports)
-    _log.info("%d faces from %d frames in %.1f s: %s", faces, frames, seconds, out)
-    return ExtractReport(str(out), sha256, frames, faces, round(seconds, 3), tuple(reports))
+    began_s = time.monotonic()
+    store = PartStore.beside(out)
+    store.check()
+    if len(store) and not resume:
+        raise UsageError(
+            f"{store.folder} holds {len(store)} finished parts of an earlier extraction; "
+            "go on with --resume, or remove that folder to begin anew"
+        )
+    clips = [each if isinstance(each, Clip) else Clip(each) for each in inputs]
+    reference = Reference.of_pictures(person) if person else None
+    films = [open_film(clip, config.rate) for clip in clips]
+    with _kept_on_failure(store):
+        plan = _Plan(films, config, store, on_progress)
+        plan.search(jobs, open_finder)
+        return _write(plan, out, reference, began_s)
 
 
-class _VideoExtraction:
-    """Takes the faces out of one video."""
+@contextmanager
+def _kept_on_failure(store: PartStore) -> Iterator[None]:
+    """Remove what is no longer needed; after an error or an interruption keep what was done, and say so."""
+    try:
+        yield
+    except _NoFaceError:
+        store.clear()
+        raise
+    except BaseException:
+        if len(store):
+            _log.warning("%d finished parts are kept in %s; go on with --resume", len(store), store.folder)
+        else:
+            store.clear()
+        raise
+    store.clear()
+
+
+class _NoFaceError(FacesetError):
+    """Everything was searched, and there is nothing to keep."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    number: int
+    """Of the film."""
+    film: Film
+    task: Task
+
+
+class _Plan:
+    """All parts of all films, and how far they are searched."""
 
     def __init__(
         self,
-        video: Path,
-        number: int,
-        writer: FacesetWriter,
-        make_finder: Callable[[], Finder],
+        films: Sequence[Film],
         config: ExtractConfig,
-        next_track: int,
+        store: PartStore,
+        on_progress: Callable[[ExtractProgress], None] | None,
     ) -> None:
-        self._video, self._number, self._writer, self._config = video, number, writer, config
-        self._finder = make_finder()
-        self.next_track = next_track
-        self._tracks: dict[int, int] = {}
-        self._left_out: Counter[str] = Counter()
-        self._faces = 0
+        self.films, self.config, self.store, self._on_progress = films, config, store, on_progress
+        self.units = [
+            _Unit(number, film, Task(key_of(film, part, config), film, part))
+            for number, film in enumerate(films)
+            for part in film.parts
+        ]
+        known = [film.frames for film in films if film.frames is not None]
+        self._total = sum(known) if len(known) == len(films) else None
+        self._frames = self._faces = self._before = self.resumed = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._finder.close()
-
-    def run(self, on_progress: Callable[[ExtractProgress], None] | None) -> SourceReport:
-        """Read the video to its end and store its faces."""
-        started_s = time.monotonic()
-        read = searched = with_face = cuts = 0
-        # An absolute path, so that a file called `pattern` or `0` stays a file.
-        with open_source(str(self._video.resolve())) as source:
-            info, shots = source.info, CutFinder()
-            wanted = _Sampler(self._config.fps, self._config.every)
-            last_s: float | None = None
-            for frame in source:
-                read += 1
-                cut = shots.is_cut(frame.image)
-                cuts += cut
-                if cut:
-                    self._forget()
-                if wanted(frame.pts_s):
-                    if last_s is not None and frame.pts_s - last_s > _FOLLOW_GAP_S:
-                        self._forget()
-                    last_s = frame.pts_s
-                    searched += 1
-                    with_face += self._take(frame)
-                if on_progress:
-                    on_progress(ExtractProgress(info.name, read, info.frames, len(self._writer)))
-        if not self._faces:
-            _log.warning("%s gives no face: found in %d of %d frames, usable in none", self._video, with_face, searched)
-        record = SourceRecord(info.name, file_sha256(self._video), round(float(info.fps), 6), read)
-        self._writer.add_source(record)
-        seconds = round(time.monotonic() - started_s, 3)
-        left_out = dict(sorted(self._left_out.items()))
-        return SourceReport(info.name, read, searched, with_face, self._faces, left_out, cuts, seconds)
-
-    def _forget(self) -> None:
-        self._finder.reset()
-        self._tracks.clear()
-
-    def _take(self, frame: Frame) -> bool:
-        """Store the usable faces of one frame; whether any face was found."""
-        faces = self._finder.find(frame)
-        for face in faces[: self._config.max_faces]:
-            pose = _pose(face)
-            reason = self._why_not(face, pose, frame)
-            if reason or pose is None:
-                self._left_out[reason or "implausible"] += 1
+    def search(self, jobs: int, open_finder: Callable[[], Finder] | None) -> None:
+        """Search every part that is not in the store."""
+        # The same stretch of the same film may be asked for twice: it is searched once.
+        missing: dict[str, Task] = {}
+        for unit in self.units:
+            if self.store.holds(unit.task.key):
+                part = self.store.load(unit.task.key, faces=False)
+                self.resumed += 1
+                self._before += part.frames
+                self._frames += part.frames
+                self._faces += len(part.faces)
             else:
-                self._store(face, pose, frame)
-        return bool(faces)
+                missing[unit.task.key] = unit.task
+        tasks = list(missing.values())
+        if min(jobs, len(tasks)) > 1:
+            search_in_processes(tasks, self.config, self.store, min(jobs, len(tasks)), self._seen)
+        elif tasks:
+            self._search_here(tasks, open_finder)
 
-    def _why_not(self, face: Face, pose: HeadPose | None, frame: Frame) -> str:
-        """Why a face is left out; empty for a usable one."""
-        if pose is None or pose.misfit > _MAX_MISFIT:
-            return "implausible"
-        height, width = frame.image.shape[:2]
-        x, y = face.landmarks[:, 0], face.landmarks[:, 1]
-        if ((x >= 0) & (x < width) & (y >= 0) & (y < height)).mean() < _MIN_INSIDE:
-            return "outside the frame"
-        return "too small" if face_height_px(face.landmarks) < self._config.min_native_px else ""
+    def _search_here(self, tasks: Sequence[Task], open_finder: Callable[[], Finder] | None) -> None:
+        with Searcher(self.config, open_finder) as searcher:
+            for task in tasks:
+                before = 0
 
-    def _store(self, face: Face, pose: HeadPose, frame: Frame) -> None:
-        geometry = self._writer.stored_geometry
-        crop = align(frame.image, face, geometry)
-        mesh = _to_crop(face.landmarks[:468], crop)
-        self._writer.add(
-            crop.image,
-            mesh,
-            source=self._number,
-            frame_index=frame.index,
-            pts_s=frame.pts_s,
-            track=self._track(face.track_id),
-            score=face.score,
-            sharpness=sharpness(crop, geometry, mesh),
-            native_px=face_height_px(face.landmarks),
-            yaw=pose.yaw,
-            pitch=pose.pitch,
-            roll=pose.roll,
+                def on_frame(faces: int, name: str = task.film.name) -> None:
+                    nonlocal before
+                    self._seen(name, 1, faces - before)
+                    before = faces
+
+                self.store.save(task.key, searcher.search(task.film, task.part, on_frame))
+
+    def _seen(self, name: str, frames: int, faces: int) -> None:
+        """Count frames of a film that were read, with the usable faces in them."""
+        self._frames += frames
+        self._faces += faces
+        if self._on_progress:
+            self._on_progress(ExtractProgress(name, self._frames, self._total, self._faces, self._before))
+
+
+def _write(plan: _Plan, out: Path, reference: Reference | None, began_s: float) -> ExtractReport:
+    """Join the parts and write the set."""
+    config = plan.config
+    gatherer, persons = _gather(plan, reference)
+    names = ", ".join(str(film.clip.path) for film in plan.films)
+    if not sum(now.faces for now in gatherer.films):
+        others = sum(now.left_out["another person"] for now in gatherer.films)
+        why = "shows the person of --person" if others else "shows the person larger, facing the camera"
+        raise _NoFaceError(f"no usable face in {names}; use a video that {why}")
+    counts: Counter[int] = Counter()
+    with FacesetWriter(out, config.geometry, kind=config.coverage_kind) as writer:
+        for film, now in zip(plan.films, gatherer.films, strict=True):
+            if not now.faces:
+                reason = f"found in {now.with_face} of {now.searched} frames, taken from none"
+                _log.warning("%s gives no face: %s", film.clip.path, reason)
+            writer.add_source(SourceRecord(film.name, film.sha256, round(film.fps, 6), now.frames))
+        for unit, places in zip(plan.units, gatherer.places, strict=True):
+            for face, place in zip(plan.store.load(unit.task.key).faces, places, strict=True):
+                if not place.kept or place.track not in persons:
+                    continue
+                person = persons[place.track]
+                counts[person] += 1
+                writer.add(
+                    face.jpeg,
+                    face.mesh,
+                    source=unit.number,
+                    frame_index=place.frame_index,
+                    pts_s=face.pts_s,
+                    track=place.track,
+                    score=face.score,
+                    sharpness=face.sharpness,
+                    native_px=face.native_px,
+                    yaw=face.yaw,
+                    pitch=face.pitch,
+                    roll=face.roll,
+                    person=person,
+                    measures=face.measures,
+                )
+        sha256 = writer.close()
+    reports = tuple(
+        SourceReport(
+            film.name, now.frames, now.searched, now.with_face, now.faces, dict(sorted(now.left_out.items())), now.cuts
         )
-        self._faces += 1
-
-    def _track(self, finder_id: int) -> int:
-        """The number of a track in the set: one for each face in each shot."""
-        if finder_id not in self._tracks:
-            self._tracks[finder_id] = self.next_track
-            self.next_track += 1
-        return self._tracks[finder_id]
-
-
-class _Sampler:
-    """Picks frames at a lower rate. Presentation times in, yes or no out."""
-
-    def __init__(self, fps: float | None, every: int) -> None:
-        self._fps, self._every = fps, every
-        self._start_s: float | None = None
-        self._slot = -1
-        self._count = 0
-
-    def __call__(self, pts_s: float) -> bool:
-        if self._fps is not None:
-            if self._start_s is None:
-                self._start_s = pts_s
-            # Time is cut into slots; the first frame in each is wanted.
-            slot = math.floor((pts_s - self._start_s + _TICK_S) * self._fps)
-            if slot <= self._slot:
-                return False
-            self._slot = slot
-        self._count += 1
-        return (self._count - 1) % self._every == 0
+        for film, now in zip(plan.films, gatherer.films, strict=True)
+    )
+    seconds = round(time.monotonic() - began_s, 3)
+    frames, faces = sum(each.frames_searched for each in reports), sum(each.faces for each in reports)
+    _log.info("%d faces from %d frames in %.1f s: %s", faces, frames, seconds, out)
+    people = dict(sorted(counts.items()))
+    return ExtractReport(str(out), sha256, frames, faces, people, seconds, plan.resumed, reports)
 
 
-def _pose(face: Face) -> HeadPose | None:
-    try:
-        return head_pose(face.landmarks)
-    except ValueError:
-        return None
-
-
-def _to_crop(landmarks: Points, crop: Crop) -> Points:
-    """The mesh in the pixels of the crop; z grows by the same factor as x and y."""
-    matrix = invert(crop.crop_to_frame)
-    depth = landmarks[:, 2] * math.hypot(matrix[0, 0], matrix[1, 0])
-    return np.column_stack([transform(matrix, landmarks), depth]).astype(np.float32)
+def _gather(plan: _Plan, reference: Reference | None) -> tuple[Gatherer, dict[int, int]]:
+    """What becomes of each face, and track -> person of those that are stored."""
+    config = plan.config
+    side = config.geometry.widened(MARGIN).size
+    gatherer = Gatherer(duplicates=config.keep_duplicates, side=side)
+    for unit in plan.units:
+        if unit.number == len(gatherer.films):
+            gatherer.begin()
+        gatherer.add(unit.film, plan.store.load(unit.task.key, faces=False))
+    persons = gatherer.choose(reference.shows if reference else None, main_only=config.main_person)
+    return gatherer, persons

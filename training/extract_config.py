@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from realtime.align import CropGeometry, full_face, whole_face
 from realtime.errors import UsageError
@@ -26,9 +26,14 @@ class ExtractConfig:
     """Look at every n-th frame of those that `fps` leaves."""
     max_faces: int = 1
     """Faces taken from one frame; the one followed longest comes first."""
-    detector: str = "mediapipe"
+    detector: Literal["mediapipe", "dlib"] = "mediapipe"
+    """What finds faces; the mesh is fitted by the same network in the box of either."""
     min_native_px: float = 24.0
     """Faces less high than this in the source, hairline to chin, are left out."""
+    keep_duplicates: bool = False
+    """Store faces that show nothing new, too, see Note [Near duplicates]."""
+    main_person: bool = False
+    """Store only whom the set shows most, see training.identity."""
 
     def __post_init__(self) -> None:
         """Raises UsageError for a setting that cannot work."""
@@ -40,13 +45,26 @@ class ExtractConfig:
             raise UsageError(f"cannot look at {self.fps} frames a second; give --fps a number above 0")
         if self.every < 1 or self.max_faces < 1:
             raise UsageError("'every' and 'max_faces' count from 1; give larger numbers")
-        if self.detector != "mediapipe":
-            raise UsageError(f"there is no detector {self.detector!r} in this version; give mediapipe")
+        if self.detector not in ("mediapipe", "dlib"):
+            raise UsageError(f"there is no detector {self.detector!r} in this version; give mediapipe or dlib")
 
     @property
     def geometry(self) -> CropGeometry:
         """What the crops show."""
         return _GEOMETRIES[self.coverage_kind](self.size)
+
+    def rate(self, film_fps: float) -> float | None:
+        """Frames a second to look at in a film of that nominal rate; None: every frame."""
+        if self.every == 1:
+            return self.fps
+        return min(self.fps or film_fps, film_fps) / self.every
+
+    def search_settings(self) -> dict[str, Any]:
+        """What the search of a film depends on, as plain values; the rest is decided when all films are searched."""
+        return {name: value for name, value in asdict(self).items() if name not in _DECIDED_LATE}
+
+
+_DECIDED_LATE = "keep_duplicates", "main_person"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +72,15 @@ class ExtractProgress:
     """How far an extraction has come."""
 
     source: str
-    """File name of the video that is read."""
+    """Name of the film that is read; of one of them when several are read at a time."""
     frames_done: int
-    """Frames of it that were read."""
+    """Frames of all films that were read."""
     frames_total: int | None
-    """Frames that it probably has; None when it does not say."""
+    """Frames that they probably have; None when one of them does not say."""
     faces: int
-    """Faces in the set so far, from all videos."""
+    """Usable faces found so far, in all films."""
+    frames_before: int = 0
+    """Of `frames_done`, those that an earlier extraction has read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +96,10 @@ class SourceReport:
     faces: int
     """Faces taken into the set."""
     left_out: dict[str, int]
-    """Faces found and not taken, by reason: too small, outside the frame, implausible."""
+    """Faces found and not taken, by reason: too small, outside the frame, implausible, near duplicate, another person.
+    """
     cuts: int
     """Jump cuts."""
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +112,11 @@ class ExtractReport:
     frames: int
     """Frames looked at."""
     faces: int
+    persons: dict[int, int]
+    """Faces of each person in the set, 0 for whom it shows most; how well they are told apart: training.identity."""
     seconds: float
+    parts_resumed: int
+    """Parts of the films that an earlier, interrupted extraction had searched."""
     sources: tuple[SourceReport, ...]
 
     def to_json(self) -> dict[str, object]:
