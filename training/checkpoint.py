@@ -13,6 +13,7 @@ Note [Run folder]
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 from collections.abc import Mapping
@@ -35,11 +36,14 @@ from training.models import build_model
 SCHEMA, READABLE = 2, (1, 2)
 """What is written and what can be read; of 1, which had AdamW's moments and nothing else beside the weights."""
 LATEST, BEST, RUN = "latest.safetensors", "best.safetensors", "run.json"
+MOST_WORTH = 1.0
+"""Of a look: a similarity, see training.evaluate; a checkpoint that claims more would never be bettered."""
 _META = "liveswap.checkpoint"
 _RNG = "random_state"
 _LEFTOVER = re.compile(
     r"\.(latest|best|run|sheet|history|critic|report)\.[0-9a-f]{8}\.part\.(safetensors|json|png|html)", re.ASCII
 )
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -223,6 +227,19 @@ def load_best(run: Path) -> tuple[SwapModel, RunRecord, Progress]:
     return model.eval(), record, progress
 
 
+def keep_better(run: Path, progress: Progress) -> None:
+    """Tell `progress` of the best weights in `run`: they may be of a look that it has forgotten, and are not to be
+    replaced by worse ones. Weights that cannot be read count for nothing; the next look replaces them."""
+    try:
+        _, best = _read_tensors(run / BEST)
+    except TrainingError as error:
+        if (run / BEST).is_file():
+            _log.warning("%s; the next look replaces it", str(error).partition(";")[0])
+        best = Progress()
+    if best.best_score > progress.best_score or not best.best_iteration:
+        progress.best_score, progress.best_iteration = best.best_score, best.best_iteration
+
+
 def _taken(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """What is stored below `prefix`, taken out of `tensors`."""
     return {k.removeprefix(prefix): tensors.pop(k) for k in list(tensors) if k.startswith(prefix)}
@@ -250,8 +267,15 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], Progress]:
 def _progress(values: Mapping[str, Any]) -> Progress:
     progress = Progress(**values)
     numbers = (progress.iteration, progress.elapsed_s, progress.best_score, progress.best_iteration)
-    if not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers) or progress.iteration < 0:
+    if not all(_is_number(x) for x in numbers) or progress.elapsed_s < 0 or progress.best_score > MOST_WORTH:
         raise ValueError(f"progress {numbers}")
-    if progress.history is not None and not all(isinstance(entry, dict) for entry in progress.history):
-        raise TypeError("history")
+    if not all(isinstance(x, int) and 0 <= x < 1 << 53 for x in (progress.iteration, progress.best_iteration)):
+        raise ValueError(f"steps of {numbers}")
+    for look in progress.history or ():
+        if not isinstance(look, dict) or "iteration" not in look or not all(map(_is_number, look.values())):
+            raise TypeError("history")
     return progress
+
+
+def _is_number(x: object) -> bool:
+    return isinstance(x, int | float) and math.isfinite(x)

@@ -77,8 +77,11 @@ def train(args: argparse.Namespace, screen: Screen) -> int:
     from training.train import TrainProgress
     from training.train import train as train_run
 
+    _refuse_what_a_run_keeps(args)
     config = load_recipe(args.preset)
-    measured = args.batch == AUTO
+    measured = args.batch == AUTO and not _begun(args)
+    if args.batch == AUTO and not measured:
+        args.batch = None  # the run knows what was measured
     given = front.given(args, "batch", "accumulate", "seed", "threads", "precision")
     if measured:  # it is a multiple of the parts, whatever is measured
         given["batch"] = args.accumulate or config.accumulate
@@ -113,6 +116,30 @@ def train(args: argparse.Namespace, screen: Screen) -> int:
         if summary.stopped_early:
             screen.note("stopped before the end; the same command with --resume goes on")
     return front.STOPPED if summary.stopped_early else 0
+
+
+def _begun(args: argparse.Namespace) -> bool:
+    from training.checkpoint import RUN
+
+    return bool(args.resume) and (args.out / RUN).is_file()
+
+
+def _refuse_what_a_run_keeps(args: argparse.Namespace) -> None:
+    """Raises UsageError when a flag asks a run that goes on for something else than it was begun with."""
+    if not leads() or not _begun(args):
+        return
+    from training.checkpoint import read_run
+
+    own = read_run(args.out).config
+    asked = front.given(args, "batch", "accumulate", "seed") | {
+        name: True for name in ("until_plateau", "many_performers") if getattr(args, name)
+    }
+    kept = {name: own.many if name == "many_performers" else getattr(own, name) for name in asked}
+    for name, value in asked.items():
+        if value not in (AUTO, kept[name]):
+            flag = "--" + name.replace("_", "-")
+            was = "without it" if value is True else f"with {kept[name]}"
+            raise UsageError(f"{args.out} was begun {was}; leave {flag} out, or give another --out")
 
 
 def _list_presets(args: argparse.Namespace, screen: Screen) -> int:

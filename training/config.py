@@ -110,6 +110,8 @@ class TrainConfig:
         for name in ("warmup", "weight_decay", "seed", "gan"):
             if not 0 <= getattr(self, name) < 1 << 63:
                 raise UsageError(f"{name} lies between 0 and {(1 << 63) - 1}, got {getattr(self, name)}")
+        if self.until_plateau and not self.decay_from:
+            raise UsageError("until_plateau needs a decay_from above 0: the rate falls once the score is flat")
         if self.batch % self.accumulate:
             raise UsageError(f"accumulate has to divide the batch of {self.batch}, got {self.accumulate}")
         if self.crop not in ("full", "whole") or self.precision not in ("auto", "fp32", "bf16"):

@@ -110,7 +110,7 @@ def look(model: SwapModel, held_out: Mapping[Side, HeldOut], truth: Truth | None
 
 def worth(figures: Mapping[str, float]) -> float:
     """How much a look is worth keeping, see Note [Best checkpoint]. Missing figures are not held against it."""
-    score = figures["score"]
+    score = figures.get("score", math.nan)  # which history.json cannot say
     if not math.isfinite(score):
         return WORTHLESS
     short = sum(max(0.0, least - figures.get(name, least)) / least for name, least in LOST_BELOW.items())

@@ -120,7 +120,8 @@ def forecast(
 
 
 def _fit(history: Sequence[Look], clock: Clock, since: float) -> _Fit | None:
-    looks = [(e[clock], e["score"]) for e in history if e[clock] > max(since, 0.0) and math.isfinite(e["score"])]
+    scored = [e for e in history if math.isfinite(e.get("score", math.nan))]  # a look at broken weights has none
+    looks = [(e[clock], e["score"]) for e in scored if e[clock] > max(since, 0.0)]
     if len(looks) < FEWEST:
         return None
     time, score = np.array(looks, np.float64).T

@@ -76,7 +76,7 @@ def read_history(run: Path) -> list[Entry]:
             raise ValueError("too large")
         entries = json.loads(path.read_text(encoding="utf-8"))
         history = [{str(name): float(value) for name, value in entry.items()} for entry in entries]
-        if not all("iteration" in e and "score" in e and all(map(math.isfinite, e.values())) for e in history):
+        if not all("iteration" in e and all(map(math.isfinite, e.values())) for e in history):
             raise ValueError("no looks")
     except FileNotFoundError:
         return []
@@ -124,7 +124,9 @@ def verdict(history: Sequence[Entry]) -> str:
     """What the looks say, in one or two sentences for the person who trains."""
     if not history:
         return "No look at the held-out faces yet: there is nothing to say."
-    best = max(history, key=worth)
+    best = _best(history)
+    if best is None:
+        return "Every look found broken weights: train again with a lower learning_rate."
     lost = [why for name, why in _LOST.items() if best.get(name, math.inf) < LOST_BELOW[name]]
     if lost:
         said = f"This is not a swap yet: {' and '.join(lost)}."
@@ -140,6 +142,11 @@ def verdict(history: Sequence[Entry]) -> str:
     # A budget lets the rate fall at its end, whatever the slope was before: "flat" would be premature.
     outlook = forecast(history, rate_will_fall=True) if timed else None
     return said + (f" Outlook: {outlook.words.replace(':', ',')}." if outlook is not None else "")
+
+
+def _best(history: Sequence[Entry]) -> Entry | None:
+    """The look that is worth most; one at broken weights has no score, and says nothing."""
+    return max((entry for entry in history if "score" in entry), key=worth, default=None)
 
 
 def _charts(history: Sequence[Entry], scalars: Mapping[str, Points]) -> list[Chart]:
@@ -164,7 +171,7 @@ def _charts(history: Sequence[Entry], scalars: Mapping[str, Points]) -> list[Cha
 
 
 def _page(run: Path, record: RunRecord, history: Sequence[Entry], scalars: Mapping[str, Points]) -> str:
-    best = max(history, key=worth) if history else None
+    best = _best(history)
     drawings = ((chart, draw(chart, best["iteration"] if best else None)) for chart in _charts(history, scalars))
     curves = "".join(f"<figure><figcaption>{_text(c.title)}</figcaption>{svg}</figure>" for c, svg in drawings if svg)
     name = _text(record.config.name)

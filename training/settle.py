@@ -29,6 +29,8 @@ def settle(
     if run.exists() and not run.is_dir():
         raise UsageError(f"{run} is a file; give --out the name of a folder")
     trained = any((run / name).is_file() for name in (checkpoint.LATEST, checkpoint.BEST))
+    if trained and not (run / checkpoint.RUN).is_file():
+        raise UsageError(f"{run} holds weights but no {checkpoint.RUN}; restore it, or give another --out")
     if (run / checkpoint.RUN).is_file() and (resume or trained):
         if not resume:
             raise UsageError(f"{run} holds a run already; pass --resume to go on with it, or another --out")

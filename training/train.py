@@ -26,6 +26,7 @@ from training import checkpoint
 from training.augment import Pair
 from training.batches import stack_faces
 from training.checkpoint import Progress, Resumable, pack_best, pack_latest
+from training.claim import claimed
 from training.config import TrainConfig
 from training.distributed import Ranks
 from training.faceset import Faceset
@@ -124,6 +125,7 @@ def train(
             config = replace(config, model=replace(config.model, people=len(sets["performer"].sources)))
         ranks.same(" ".join(s.sha256 for s in sets.values()), "facesets")
         if ranks.leads:
+            held.enter_context(claimed(run))
             config = settle(run, config, facts, resume=resume, minutes=minutes, iterations=iterations)
             checkpoint.sweep(run)
         config = TrainConfig.from_dict(json.loads(ranks.tell(json.dumps(config.to_dict()).encode())))
@@ -149,6 +151,7 @@ def train(
         if ranks.lead(resume and (run / checkpoint.LATEST).is_file()):
             with ranks.lent(run / checkpoint.LATEST) as latest:
                 progress = checkpoint.load_latest(latest.parent, model, ema, optimizer, generator, **others)
+            checkpoint.keep_better(run, progress)
             _log.info("resuming %s at step %d", run, progress.iteration)
         watchdog.begin()
         objective = compiled(ranks.wrap(Objective(model, config, bf16=bf16), unused=config.model.grows), config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,28 @@ def test_a_run_from_the_command_line_obeys_its_flags(
     assert "best_score" in err  # the words leave the output to the JSON
     config = read_run(run).config
     assert (config.batch, config.accumulate, config.seed, config.iterations) == (6, 3, 4, 3)
+
+
+@pytest.mark.parametrize("flag", ["--batch 4", "--seed 7", "--accumulate 2", "--until-plateau", "--many-performers"])
+def test_what_a_run_keeps_is_not_asked_for_in_vain(
+    flag: str, people: dict[str, Path], finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = [str(people["identity"]), str(people["performer"]), "--out", str(finished_run), "--resume", *flag.split()]
+    assert main(call) == 2
+    assert f"leave {flag.split()[0]} out, or give another --out" in capsys.readouterr().err
+
+
+def test_the_same_command_goes_on_without_measuring_again(
+    people: dict[str, Path], finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("training.batch_finder.find_batch", never)
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    call = [str(people["identity"]), str(people["performer"]), "--out", str(run), "--resume", "--batch", "auto"]
+    assert main([*call, "--quiet"]) == 0
+    assert read_run(run).config.batch == TINY.batch
 
 
 @pytest.mark.parametrize(("rank", "speaks"), [("0", True), ("1", False), (None, True)])

@@ -108,6 +108,14 @@ def test_a_look_without_a_number_is_left_out() -> None:
     assert outlook([*history[:50], {**history[50], "score": math.nan}, *history[51:]]).gain_per_hour > 0
 
 
+def test_a_look_whose_score_could_not_be_kept_is_left_out_when_a_run_is_resumed() -> None:
+    history = looks(power, count=60)
+    lost = {name: value for name, value in history[50].items() if name != "score"}  # JSON has no word for NaN
+    plateau = Plateau(decay_from=0.5, horizon=600)
+    plateau.replay([*history[:50], lost, *history[51:]])
+    assert outlook([*history[:50], lost, *history[51:]]).gain_per_hour > 0
+
+
 def test_the_time_to_flatness_comes_true_and_is_unknown_where_nothing_slows_down() -> None:
     told = outlook(looks(quick, count=40))
     assert told.eta_s is not None

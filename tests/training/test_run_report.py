@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import time
@@ -135,11 +136,19 @@ def test_a_folder_without_a_run_is_one_sentence(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", '[{"iteration": 1}]', '[{"iteration": 1, "score": NaN}]', '{"a": 1}'])
+@pytest.mark.parametrize("text", ["{", "[1]", '[{"score": 1}]', '[{"iteration": 1, "score": NaN}]', '{"a": 1}'])
 def test_a_damaged_history_is_one_sentence(run: Path, text: str) -> None:
     (run / HISTORY).write_text(text)
     with pytest.raises(TrainingError, match="is damaged; remove it, the next look writes a new one"):
         write_report(run)
+
+
+def test_a_look_at_broken_weights_has_no_score_and_spoils_no_page(run: Path) -> None:
+    with Journal(run, read_history(run), first=30) as journal:
+        journal.look(40, {"score": math.nan, "elapsed_s": 2400.0})
+    assert "score" not in read_history(run)[-1]
+    assert "0.800" in write_report(run).read_text(encoding="utf-8")
+    assert "broken weights" in verdict(read_history(run)[-1:])
 
 
 def test_torn_event_files_and_strange_sheets_do_no_harm(run: Path) -> None:

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from torch import Tensor
 from realtime.errors import LiveswapError, TrainingError, UsageError
 from tests.tiny_run import FACES, TINY, facts_of, tensors_of, train_tiny, without_times, write_person
 from training.checkpoint import BEST, LATEST, RUN, Progress, load_best, read_run
+from training.claim import claimed
 from training.evaluate import hold_out, look, open_facesets
 from training.losses import side_loss
 from training.model import CodeStatistics, FaceAutoencoder
@@ -292,6 +294,46 @@ def test_a_run_with_weights_to_export_but_none_to_resume_is_kept(
     (run / LATEST).unlink()
     with pytest.raises(UsageError, match="holds a run already"):
         train_tiny(people, run)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_weights_that_lost_their_record_are_kept(
+    people: People, finished_run: Path, tmp_path: Path, resume: bool
+) -> None:
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    (run / RUN).unlink()
+    with pytest.raises(UsageError, match="holds weights but no run"):
+        train_tiny(people, run, resume=resume)
+    assert (run / BEST).read_bytes() == (finished_run / BEST).read_bytes()
+
+
+def test_better_weights_of_a_look_that_was_forgotten_are_not_replaced_by_worse_ones(
+    people: People, tmp_path: Path
+) -> None:
+    run = train_tiny(people, tmp_path / "run", iterations=3)
+    early = (run / LATEST).read_bytes()
+    train(people["identity"], people["performer"], run, TINY, resume=True, iterations=30)
+    best = load_best(run)[2]
+    (run / LATEST).write_bytes(early)  # as after a disk that was full
+    train(people["identity"], people["performer"], run, TINY, resume=True, iterations=5)
+    assert load_best(run)[2].best_score == best.best_score
+
+
+def test_best_weights_that_are_damaged_are_replaced_by_the_next_look(people: People, tmp_path: Path) -> None:
+    run = train_tiny(people, tmp_path / "run", iterations=3)
+    (run / BEST).write_bytes(b"half")
+    train(people["identity"], people["performer"], run, TINY, resume=True, iterations=5)
+    assert load_best(run)[2].best_iteration in (4, 5)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no such claims")
+def test_two_trainings_do_not_share_a_folder(people: People, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with claimed(run), pytest.raises(UsageError, match="is being trained by another process") as error:
+        train_tiny(people, run)
+    assert_is_a_sentence(error.value)
+    assert list(run.iterdir()) == []
+    train_tiny(people, run)
 
 
 def test_a_resumed_run_keeps_its_own_recipe_but_for_threads_and_precision(
