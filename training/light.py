@@ -36,9 +36,11 @@ _CUT = 3.0
 """Residuals beyond so many median absolute residuals have no say at all."""
 _PRIOR = 0.02
 """Share of all weight that pulls the three directions to nothing, so that they are defined when a face shows little."""
-_LINEAR = ((np.arange(256) / 255) ** 2.2).astype(np.float32)
+LINEAR = ((np.arange(256) / 255) ** 2.2).astype(np.float32)
 """Light of a grey level, 1 is white."""
-_DARKEST = 0.002
+LUMINANCE = np.array([0.0722, 0.7152, 0.2126], np.float32)
+"""Of BGR in linear light (ITU-R BT.709)."""
+DARKEST = 0.002
 """Linear luminance below which there is only noise."""
 
 
@@ -66,15 +68,15 @@ def read_light(crop: ImageU8, mesh: Points) -> Light:
     shrink = min(1.0, _FACE_PX / max(height, 1.0))
     side = max(8, round(crop.shape[0] * shrink))
     small = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
-    linear = _LINEAR[small]
+    linear = LINEAR[small]
     at = (points[skin, :2] + 0.5) * (side / crop.shape[0]) - 0.5
     colours = _sample(linear, at)
     facing = normals[skin]
     seen = np.clip(facing[:, 2], 0, 1) * _inside(points[skin, :2], crop.shape[0])
-    luminance = colours @ np.array([0.0722, 0.7152, 0.2126], np.float32)
+    luminance = colours @ LUMINANCE
     weights = seen
-    middle = float(np.median(luminance[seen > 0])) if (seen > 0).any() else _DARKEST
-    relative = luminance / max(middle, _DARKEST)
+    middle = float(np.median(luminance[seen > 0])) if (seen > 0).any() else DARKEST
+    relative = luminance / max(middle, DARKEST)
     terms = np.column_stack([np.ones(len(skin), np.float32), facing])
     found = np.array([1.0, 0, 0, 0], np.float32)
     for _ in range(_ROUNDS):
@@ -83,15 +85,15 @@ def read_light(crop: ImageU8, mesh: Points) -> Light:
         limit = _CUT * float(np.median(residual[seen > 0])) + 1e-3 if (seen > 0).any() else 1.0
         weights = seen * np.clip(1 - (residual / limit) ** 2, 0, None) ** 2
     share = weights / max(float(weights.sum()), 1e-9)
-    blue, green, red = (float(share @ colours[:, channel]) for channel in range(3))
-    brightness = max(0.0722 * blue + 0.7152 * green + 0.2126 * red, _DARKEST)
+    blue, _, red = (float(share @ colours[:, channel]) for channel in range(3))
+    brightness = max(float(share @ (colours @ LUMINANCE)), DARKEST)
     right, down, front = (float(np.clip(value / max(float(found[0]), 0.2), -2, 2)) for value in found[1:])
     return Light(
         level=float(np.log2(brightness)),
         right=right,
         down=down,
         front=front,
-        warmth=float(np.log2(max(red, _DARKEST) / max(blue, _DARKEST))),
+        warmth=float(np.log2(max(red, DARKEST) / max(blue, DARKEST))),
     )
 
 

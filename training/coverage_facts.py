@@ -1,0 +1,141 @@
+"""Reads what the coverage report compares. An open faceset in, arrays with a row for each face out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from realtime.errors import FacesetError
+from training.contact_sheet import pick_evenly
+from training.cover import FaceLook, general_look, read_look, unlike
+from training.eye_white import read_eye_white
+from training.faceset import Faceset
+from training.identity import LOOK_S, cluster, embed
+from training.measures import measure
+
+MOST_FACES = 1500
+"""Of a larger set, so many faces are looked at, spread evenly: more change no figure by a percent."""
+EXPRESSION = "mouth", "width", "eyes", "brows"
+LIGHT = "right", "down", "level", "warmth"
+_SMALL_EYES_PX = 90.0
+"""Of a face less high than this in its source the white of the eyes cannot be read."""
+_WHITES = 5
+"""So many faces whose eyes could be read tell the skin."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SetFacts:
+    """What the N faces of a set that were looked at show."""
+
+    name: str
+    """Of its folder."""
+    total: int
+    """Faces in the set."""
+    index: NDArray[np.intp]
+    """(N,) number in the set."""
+    source: NDArray[np.intp]
+    track: NDArray[np.intp]
+    pts_s: Floats
+    pose: Floats
+    """(N, 2) yaw and pitch in degrees, signs as in Note [Head pose]."""
+    expression: Floats
+    """(N, 4) in the order of EXPRESSION, see Note [Expression]."""
+    light: Floats
+    """(N, 4) in the order of LIGHT; level and warmth without the skin's own, where the eyes tell it."""
+    skin_known: bool
+    """Whether the white of the eyes could be read, see Note [White of the eyes]."""
+    sharpness: Floats
+    native_px: Floats
+    covered: Floats
+    """(N,) share of the face that looks unlike the rest of the set, [0, 1]."""
+    covered_always: float
+    """Share of the set's own median look that is unlike faces in general: hair, a beard, or something that stays."""
+    person: NDArray[np.intp]
+    """(N,) 0 for whom the set shows most."""
+    stored_px: float
+    """Height of a face in the stored crops, pixels."""
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+def read_facts(faceset: Faceset, on_progress: Callable[[int, int], None] | None = None) -> SetFacts:
+    """Look at up to MOST_FACES faces of a set; what was measured at extraction is taken from its index.
+
+    Raises FacesetError for a crop that cannot be read or a mesh that is no head.
+    """
+    chosen = pick_evenly(len(faceset), MOST_FACES)
+    geometry = faceset.geometry.widened(faceset.margin)
+    measures, whites, looks, vectors = [], [], [], []
+    for done, i in enumerate(chosen, start=1):
+        record, crop, mesh = faceset.records[i], faceset.image(i), faceset.landmarks[i]
+        try:
+            measures.append(record.measures or measure(crop, mesh, geometry))
+            vectors.append(embed(crop, mesh))
+        except ValueError as error:
+            raise FacesetError(f"{faceset.path}: face {i} has a mesh that is no head; extract it again") from error
+        large = record.native_px >= _SMALL_EYES_PX
+        whites.append(read_eye_white(crop, mesh) if large else None)
+        looks.append(read_look(crop, mesh))
+        if on_progress:
+            on_progress(done, len(chosen))
+    records = [faceset.records[i] for i in chosen]
+    track = np.array([record.track for record in records], np.intp)
+    pts_s = np.array([record.pts_s for record in records])
+    light = np.array([[*each.light[1:3], each.light[0], each.warmth] for each in measures])
+    skin = _skin(light[:, 2:], whites)
+    covered, always = _covered(looks)
+    main = {record.person for record in records}
+    return SetFacts(
+        name=faceset.path.name,
+        total=len(faceset),
+        index=np.array(chosen, np.intp),
+        source=np.array([record.source for record in records], np.intp),
+        track=track,
+        pts_s=pts_s,
+        pose=np.array([[record.yaw, record.pitch] for record in records]),
+        expression=np.array([[each.mouth, each.width, each.eyes, each.brows] for each in measures]),
+        light=light - np.array([0, 0, *(skin or (0.0, 0.0))]),
+        skin_known=skin is not None,
+        sharpness=np.array([record.sharpness for record in records]),
+        native_px=np.array([record.native_px for record in records]),
+        covered=covered,
+        covered_always=always,
+        person=np.array([r.person for r in records], np.intp) if len(main) > 1 else _persons(vectors, track, pts_s),
+        stored_px=float(np.median([np.ptp(faceset.landmarks[i][:, 1]) for i in chosen[:: max(1, len(chosen) // 50)]])),
+    )
+
+
+def _skin(seen: Floats, whites: list[tuple[float, float] | None]) -> tuple[float, float] | None:
+    """Level and warmth of the skin itself, `seen` being (N, 2) of skin in its light; None: the eyes are too small."""
+    pairs = [(own, white) for own, white in zip(seen, whites, strict=True) if white is not None]
+    if len(pairs) < _WHITES:
+        return None
+    level, warmth = np.median([own - np.array(white) for own, white in pairs], axis=0).tolist()
+    return level, warmth
+
+
+def _covered(looks: list[FaceLook]) -> tuple[Floats, float]:
+    """Of each face how unlike the set it is, and how unlike faces in general the set is."""
+    seen = np.array([look.seen for look in looks])
+    values = np.where(seen > 0.1, np.array([look.values for look in looks]), np.nan)
+    enough = np.isfinite(values).sum(axis=0) >= 3
+    usual = np.where(enough, np.nanmedian(np.where(enough, values, 0), axis=0), general_look()).astype(np.float32)
+    always = unlike(FaceLook(usual, seen.mean(axis=0)), general_look())
+    return np.array([unlike(look, usual) for look in looks]), always
+
+
+def _persons(vectors: list[NDArray[np.float32]], track: NDArray[np.intp], pts_s: Floats) -> NDArray[np.intp]:
+    """(N,) who each face is; a track is one person."""
+    _, place, faces = np.unique(track, return_inverse=True, return_counts=True)
+    means = np.zeros((len(faces), len(vectors[0])))
+    np.add.at(means, place, np.array(vectors))
+    means /= faces[:, None]
+    spans = [np.ptp(pts_s[place == i]) for i in range(len(faces))]
+    looks = np.maximum(np.minimum(np.array(spans) / LOOK_S, faces), 1.0)
+    return cluster(means, looks, faces.astype(np.float64))[place]
