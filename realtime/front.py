@@ -123,7 +123,9 @@ def lines(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
         elif isinstance(value, float):
             yield f"  {prefix + name:34} {value:.4g}"
         elif isinstance(value, (str, int)):
-            yield f"  {prefix + name:34} {value}"
+            # Names come from files that may be a stranger's, and steer no terminal.
+            shown = "".join(char if char.isprintable() else " " for char in str(value))
+            yield f"  {prefix + name:34} {shown}"
 
 
 def given(args: argparse.Namespace, *names: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Keeps a run on disk. Weights, optimizer and random state in, the same bits out - or one sentence about why not.
 
 Note [Run folder]
-    run.json               the configuration and the facesets; written once, before the first step
+    run.json               the configuration and the facesets; written before the first step of each start
     latest.safetensors     everything needed to go on: weights, averaged weights, optimizer, random state
     best.safetensors       the averaged weights with the best held-out score: what is evaluated and exported
     sheet.png, history.json   for people

@@ -113,6 +113,8 @@ def train(args: argparse.Namespace, screen: Screen) -> int:
     if leads():
         screen.say("\n".join(front.lines(summary.to_json())))
         front.write_json(args.json, summary.to_json())
+        if not summary.iterations_done:
+            screen.note("this run has had all its steps; give more --minutes or --iterations to go on")
         if summary.stopped_early:
             screen.note("stopped before the end; the same command with --resume goes on")
     return front.STOPPED if summary.stopped_early else 0

@@ -76,7 +76,9 @@ class TrainConfig:
     minutes: float | None = None
     """Wall-clock budget; counts over interruptions."""
     iterations: int | None = None
-    """Budget in steps. With neither, `DEFAULT_MINUTES`."""
+    """Budget in steps. With neither, `LEAST_GROWING = 44
+"""Pixels: half of it, halved again for the second SSIM, still holds a window of 11."""
+DEFAULT_MINUTES`."""
     evaluate_every: int = 250
     """Steps between looks at the held-out faces."""
     save_every: int = 250
@@ -112,6 +114,8 @@ class TrainConfig:
                 raise UsageError(f"{name} lies between 0 and {(1 << 63) - 1}, got {getattr(self, name)}")
         if self.until_plateau and not self.decay_from:
             raise UsageError("until_plateau needs a decay_from above 0: the rate falls once the score is flat")
+        if self.half_until and self.model.grows and self.model.resolution < LEAST_GROWING:
+            raise UsageError(f"below {LEAST_GROWING} px a model cannot start at half its resolution; set half_until = 0")
         if self.batch % self.accumulate:
             raise UsageError(f"accumulate has to divide the batch of {self.batch}, got {self.accumulate}")
         if self.crop not in ("full", "whole") or self.precision not in ("auto", "fp32", "bf16"):

@@ -27,6 +27,9 @@ from training.untrusted import check_jpeg, decode_jpeg, file_sha256, largest_jpe
 
 _MAX_INDEX_BYTES = 128 << 20
 
+FEWEST_TO_HOLD_OUT = 10
+"""Faces of one source; of fewer, none is held out."""
+
 
 class Faceset:
     """An open faceset. Nothing in it changes after `open`, so any number of threads may read it."""
@@ -93,7 +96,7 @@ class Faceset:
         for number in range(len(self.sources)):
             mine = source == number
             count = int(mine.sum())
-            if count < 10 or not fraction:
+            if count < FEWEST_TO_HOLD_OUT or not fraction:
                 continue
             times = np.sort(pts_s[mine])
             start = times[count - max(1, round(count * fraction))]

@@ -55,6 +55,10 @@ SIDES: tuple[Side, ...] = get_args(Side)
 SLOPE = 0.1
 
 
+MOST_CHANNELS = 1 << 14
+"""A recipe may come from a stranger, and torch asserts instead of complaining."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
     """Sizes of the networks. The bottleneck is `resolution / 2 ** len(encoder)` pixels wide."""
@@ -92,6 +96,10 @@ class ModelConfig:
             raise ValueError(f"people lies between 1 and {1 << 16}, got {self.people}")
         if (self.grows or self.people > 1) and self.family != "liveswap":
             raise ValueError(f"models of the family {self.family} neither grow nor tell people apart")
+        if max(*self.encoder, *self.decoder, self.code, self.code_channels, self.mask_width) > MOST_CHANNELS:
+            raise ValueError(f"no width is above {MOST_CHANNELS}")
+        if self.residuals > MOST_CHANNELS:
+            raise ValueError(f"there are at most {MOST_CHANNELS} residual blocks")
         if min(*self.encoder, *self.decoder, self.code, self.code_channels, self.mask_width) < 1 or self.residuals < 0:
             raise ValueError("every width must be at least 1")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from realtime.errors import UsageError
 from training import checkpoint
 from training.checkpoint import RunRecord
 from training.config import DEFAULT_MINUTES, TrainConfig
+from training.faceset import FEWEST_TO_HOLD_OUT
+
+_log = logging.getLogger(__name__)
 
 
 def settle(
@@ -28,6 +32,15 @@ def settle(
     """
     if run.exists() and not run.is_dir():
         raise UsageError(f"{run} is a file; give --out the name of a folder")
+    if facesets["identity"]["sha256"] == facesets["performer"]["sha256"]:
+        raise UsageError("identity and performer are the same faceset; give those of two people")
+    for side, facts in facesets.items():
+        if facts["faces"] < FEWEST_TO_HOLD_OUT:
+            _log.warning(
+                "the %s has %d faces: too few to hold some back, so it is scored on what it is trained on",
+                side,
+                facts["faces"],
+            )
     trained = any((run / name).is_file() for name in (checkpoint.LATEST, checkpoint.BEST))
     if trained and not (run / checkpoint.RUN).is_file():
         raise UsageError(f"{run} holds weights but no {checkpoint.RUN}; restore it, or give another --out")
@@ -35,6 +48,8 @@ def settle(
         if not resume:
             raise UsageError(f"{run} holds a run already; pass --resume to go on with it, or another --out")
         record = checkpoint.read_run(run)
+        if not (run / checkpoint.LATEST).is_file():
+            _log.warning("%s has no %s: it starts from the first step again", run, checkpoint.LATEST)
         for side, now in facesets.items():
             if record.facesets.get(side, {}).get("sha256") != now["sha256"]:
                 raise UsageError(f"{run} was trained on another {side} faceset; give that one, or another --out")

@@ -43,6 +43,9 @@ from training.schedule import Budget, average_decay, learning_rate, occluded_sha
 from training.settle import settle
 from training.watchdog import Verdict, Watchdog
 
+LOOK_S, SAVE_S = 300.0, 120.0
+"""Where steps are slow, looks and checkpoints come after so many seconds all the same."""
+_STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 NOTE_EVERY = 10
 """Steps between two entries of the losses in the journal."""
 _log = logging.getLogger(__name__)
@@ -69,15 +72,20 @@ class TrainSummary:
     run: str
     preset: str
     iterations: int
+    iterations_done: int
+    """In this call; fewer than `iterations` where the run was resumed."""
     elapsed_s: float
-    best_score: float
+    best_score: float | None
+    """What the best look was worth, see training.evaluate.worth; None without a look."""
     best_iteration: int
+    rollbacks: int
+    """How often the run left its way and was put back, see training.watchdog."""
     samples_per_s: float
     parameters: int
     device: str
     precision: str
     stopped_early: bool
-    """By Ctrl-C or SIGTERM; `--resume` goes on."""
+    """By Ctrl-C, SIGTERM or a closed terminal; `--resume` goes on."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -164,7 +172,7 @@ def train(
         observer = held.enter_context(Observer(run, sets, config, progress, outbox)) if ranks.leads else None
 
         began_s, done_s, first = time.monotonic(), progress.elapsed_s, progress.iteration
-        saved = first
+        saved, saved_s, looked_s = first, progress.elapsed_s, progress.elapsed_s
         latest_look: float | None = None
         while (used := budget.used(progress)) < 1 and not ranks.any(stop.is_set()):
             for group in optimizer.param_groups:
@@ -211,12 +219,16 @@ def train(
                 observer.journal.step(
                     progress.iteration, {"loss": watchdog.loss, **noted, **rates, "gradient_norm": float(norm)}
                 )
-            if progress.iteration % config.evaluate_every == 0 or ended:
+            if progress.iteration % config.evaluate_every == 0 or ended or progress.elapsed_s - looked_s > LOOK_S:
+                looked_s = progress.elapsed_s
                 figures = {} if observer is None else observer.look(ema, progress, watchdog.rollbacks)
                 figures = json.loads(ranks.tell(json.dumps(figures).encode()))
                 budget.add({"iteration": float(progress.iteration), **figures})
                 latest_look = figures["score"]
-            due = ranks.leads and (progress.iteration % config.save_every == 0 or ended or stop.is_set())
+            by_now = progress.iteration % config.save_every == 0 or progress.elapsed_s - saved_s > SAVE_S
+            due = ranks.leads and (by_now or ended or stop.is_set())
+            if due:
+                saved_s = progress.elapsed_s
             if due and outbox.put_latest(pack_latest(model, ema, optimizer, generator, progress, **others)):
                 saved = progress.iteration
             if on_step is not None and ranks.leads:
@@ -248,9 +260,11 @@ def train(
             run=str(run),
             preset=config.name,
             iterations=progress.iteration,
+            iterations_done=progress.iteration - first,
             elapsed_s=round(progress.elapsed_s, 2),
-            best_score=progress.best_score,
+            best_score=progress.best_score if progress.history else None,
             best_iteration=progress.best_iteration,
+            rollbacks=watchdog.rollbacks,
             samples_per_s=round((progress.iteration - first) * 2 * config.batch / elapsed_s, 2),
             parameters=count_parameters(model),
             device=ranks.device.type,
@@ -282,7 +296,7 @@ def _grow(*models: SwapModel) -> bool:
 
 @contextmanager
 def _stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that the loop ends between two steps and saves."""
+    """An event that SIGINT, SIGTERM and SIGHUP set, so that the loop ends between two steps and saves."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -293,7 +307,7 @@ def _stop_signals() -> Iterator[threading.Event]:
             raise KeyboardInterrupt  # the second Ctrl-C means it
         stop.set()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in _STOPPING}
     try:
         yield stop
     finally:

@@ -145,6 +145,8 @@ def test_parameters_are_counted() -> None:
         ({"code": 0}, "every width must be at least 1"),
         ({"encoder": (8, -1)}, "every width must be at least 1"),
         ({"residuals": -1}, "every width must be at least 1"),
+        ({"code": 10**9}, "no width is above 16384"),
+        ({"residuals": 10**9}, "at most 16384 residual blocks"),
     ],
 )
 def test_sizes_that_make_no_model_are_refused(changes: dict[str, object], complaint: str) -> None:
