@@ -17,6 +17,7 @@ from realtime import front
 from realtime.errors import UsageError
 from realtime.screen import Screen, log_lines
 from training.command import add_train_flags, train
+from training.extract_command import add_extract_flags, add_frames_flags, extract, frames
 from training.faceset_command import add_faceset_actions
 
 if TYPE_CHECKING:
@@ -59,22 +60,8 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("--from-scratch", action="store_true", help="render, extract, train and export first; minutes")
     demo.add_argument("--seconds", type=front.positive, metavar="N", help="length of the performer's clip")
 
-    extract = command("extract", _extract, "take the faces out of videos into a faceset")
-    extract.add_argument("videos", nargs="+", type=front.path, metavar="VIDEO")
-    extract.add_argument("--out", type=front.path, required=True, metavar="FACESET", help="folder to make")
-    extract.add_argument("--fps", type=front.positive, metavar="N", help="frames per second to look at; default: all")
-    extract.add_argument(
-        "--every", type=front.count, default=1, metavar="N", help="of these, look at every N-th; default: 1"
-    )
-    extract.add_argument(
-        "--size", type=front.count, default=256, metavar="PX", help="side of a face crop; default: 256"
-    )
-    extract.add_argument(
-        "--coverage-kind", choices=("whole", "full"), default="whole", help="how much of a head; default: whole"
-    )
-    extract.add_argument(
-        "--max-faces", type=front.count, default=1, metavar="N", help="faces to take from one frame; default: 1"
-    )
+    add_extract_flags(command("extract", extract, "take the faces out of videos into a faceset"))
+    add_frames_flags(command("frames", frames, "write the frames of a video as pictures"))
 
     facesets = "look at facesets, import, merge, split, prune, sort and export them"
     add_faceset_actions(commands.add_parser("faceset", help=facesets, description=f"{facesets.capitalize()}."))
@@ -206,23 +193,6 @@ def _demo(args: argparse.Namespace, screen: Screen) -> int:
         f"look at {args.out / 'demo.mp4'} and {args.out / 'sheet.png'}; all figures are in {args.out / 'report.json'}"
     )
     front.write_json(args.json, report)
-    return 0
-
-
-def _extract(args: argparse.Namespace, screen: Screen) -> int:
-    from training.extract import ExtractConfig, ExtractProgress, extract
-
-    config = ExtractConfig(
-        size=args.size, coverage_kind=args.coverage_kind, fps=args.fps, every=args.every, max_faces=args.max_faces
-    )
-    with screen.progress("extract") as meter:
-
-        def show(now: ExtractProgress) -> None:
-            meter.update(now.frames_done, now.frames_total, f"{now.source}, {now.faces} faces")
-
-        report = extract(args.videos, args.out, config, on_progress=show)
-    screen.say(f"{args.out}: {report.faces} faces from {report.frames} frames in {report.seconds:.0f} s")
-    front.write_json(args.json, report.to_json())
     return 0
 
 

@@ -25,7 +25,7 @@ from tests.community_dfm import liveswap_metadata, painting_dfm, random_dfm
 from tests.tolerances import FRONT_DOOR_START_S
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("demo", "extract", "train", "evaluate", "export", "run", "bench", "devices", "doctor")
+COMMANDS = ("demo", "extract", "frames", "train", "evaluate", "export", "run", "bench", "devices", "doctor")
 
 Call = Callable[..., tuple[int, str, str]]
 
