@@ -76,9 +76,7 @@ class TrainConfig:
     minutes: float | None = None
     """Wall-clock budget; counts over interruptions."""
     iterations: int | None = None
-    """Budget in steps. With neither, `LEAST_GROWING = 44
-"""Pixels: half of it, halved again for the second SSIM, still holds a window of 11."""
-DEFAULT_MINUTES`."""
+    """Budget in steps. With neither, `DEFAULT_MINUTES`."""
     evaluate_every: int = 250
     """Steps between looks at the held-out faces."""
     save_every: int = 250
@@ -115,7 +113,7 @@ DEFAULT_MINUTES`."""
         if self.until_plateau and not self.decay_from:
             raise UsageError("until_plateau needs a decay_from above 0: the rate falls once the score is flat")
         if self.half_until and self.model.grows and self.model.resolution < LEAST_GROWING:
-            raise UsageError(f"below {LEAST_GROWING} px a model cannot start at half its resolution; set half_until = 0")
+            raise UsageError(f"below {LEAST_GROWING} px a model cannot start at half its size; set half_until = 0")
         if self.batch % self.accumulate:
             raise UsageError(f"accumulate has to divide the batch of {self.batch}, got {self.accumulate}")
         if self.crop not in ("full", "whole") or self.precision not in ("auto", "fp32", "bf16"):
@@ -149,6 +147,8 @@ DEFAULT_MINUTES`."""
         return config
 
 
+LEAST_GROWING = 44
+"""Pixels: half of it, halved again for the second SSIM, still holds a window of 11."""
 DEFAULT_MINUTES = 60.0
 
 
