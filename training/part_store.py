@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from realtime.errors import FacesetError, UsageError
@@ -77,7 +78,8 @@ class PartStore:
         """
         path = self._path(key)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            # np.load leaves a damaged file open.
+            with path.open("rb") as file, NpzFile(file, allow_pickle=False) as arrays:
                 return _from_arrays(arrays, faces)
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             with suppress(OSError):
