@@ -8,13 +8,14 @@ OUT ?= out
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check clean
+.PHONY: help setup demo test check audit clean
 
 help:
 	@echo "make setup   .venv with the liveswap command in it (second runs skip this)"
 	@echo "make demo    setup, then the whole product on two rendered actors: $(OUT)/demo.mp4, sheet.png, report.json"
 	@echo "make test    setup, then the tests"
 	@echo "make check   setup, then formatting, lint, types, import contracts and tests: what CI runs"
+	@echo "make audit   ask the advisory database of PyPI about the pinned packages; needs the network"
 	@echo "make clean   remove .venv and the caches of the checks"
 
 setup: $(READY)
@@ -32,6 +33,10 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
+
+audit: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -11,9 +11,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-from realtime import front
+from realtime import __version__, front
 from realtime.errors import UsageError
 from realtime.screen import Screen, log_lines
 from training.command import add_train_flags, train
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from realtime.config import LiveConfig
     from realtime.dfm import Dfm
     from realtime.report import Progress, RunReport
-
-__version__ = "0.1.0"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,9 +72,16 @@ def build_parser() -> argparse.ArgumentParser:
     export = command("export", _export, "make a run into one .dfm model file")
     export.add_argument("run", type=front.path, metavar="RUN")
     export.add_argument("--out", type=front.path, required=True, metavar="NAME.dfm")
-    export.add_argument("--subject", required=True, metavar="TEXT", help="whose face it is")
-    export.add_argument("--consent", required=True, metavar="TEXT", help="how that person agreed")
+    export.add_argument("--subject", metavar="TEXT", help="whose face it is")
+    export.add_argument("--consent", metavar="TEXT", help="how that person agreed")
+    export.add_argument("--consent-file", type=front.path, metavar="FILE", help="the agreement, signed or recorded")
+    export.add_argument(
+        "--no-consent-statement", action="store_true", help="say in the model that nobody stated any consent"
+    )
     export.add_argument("--exporter", metavar="TEXT", help="who makes the file")
+    export.add_argument("--licence", metavar="TEXT", help="under which the model is given away")
+    export.add_argument("--allowed-use", action="append", metavar="TEXT", help="what it may be used for; repeatable")
+    export.add_argument("--require-badge", action="store_true", help="never to be shown without the AI mark")
 
     run = command("run", _run, "swap the face in a video or a stream")
     run.add_argument(
@@ -123,6 +128,17 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--no-badge", dest="badge", action="store_false", default=None, help="leave out the AI mark; it is logged"
     )
+    run.add_argument(
+        "--confirm-no-badge", action="store_true", help="confirm, once for each model, that --no-badge is meant"
+    )
+    run.add_argument(
+        "--badge-language", type=front.text, metavar="XX", help="of the AI mark: en, de, fr, es, ja, zh, ...; auto"
+    )
+    run.add_argument(
+        "--signing-certificate", type=front.path, metavar="FILE.pem", help="signs recordings; default: a local one"
+    )
+    run.add_argument("--signing-key", type=front.path, metavar="FILE.pem", help="the key of that certificate")
+    run.add_argument("--run-log", type=front.path, metavar="FILE.jsonl", help="where runs are written down")
     run.add_argument("--record-input", type=front.path, metavar="DIR", help="keep the raw frames, to replay them")
     run.add_argument("--keep", type=front.path, metavar="DIR", help="where stills and recordings go; default: here")
     run.add_argument("--presets", type=front.path, metavar="FILE.toml", help="named settings; default: your own")
@@ -153,6 +169,9 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument(
         "--compare", type=front.path, nargs=2, metavar=("A.json", "B.json"), help="print how B does against A, and end"
     )
+
+    provenance = command("provenance", _provenance, "show what a recording or a still says about itself")
+    provenance.add_argument("file", type=front.path, metavar="FILE")
 
     command("devices", _devices, "list cameras and microphones")
     command("doctor", _doctor, "tell what works on this machine and what to install")
@@ -206,12 +225,20 @@ def _evaluate(args: argparse.Namespace, screen: Screen) -> int:
 
 
 def _export(args: argparse.Namespace, screen: Screen) -> int:
+    from export.statement import state
     from export.to_onnx import export_run
 
-    for flag in ("subject", "consent"):
-        if not getattr(args, flag).strip():
-            raise UsageError(f"--{flag} is empty; say whose face the model shows and how that person agreed")
-    report = export_run(args.run, args.out, subject=args.subject, consent=args.consent, exporter=args.exporter)
+    statement = state(
+        args.subject,
+        args.consent,
+        file=args.consent_file,
+        none=args.no_consent_statement,
+        exporter=args.exporter,
+        licence=args.licence,
+        uses=args.allowed_use or (),
+        badge_required=args.require_badge,
+    )
+    report = export_run(args.run, args.out, statement)
     screen.say(
         f"{args.out}: ONNX Runtime and torch agree to {report.max_abs:.2g} at most, {report.psnr_db:.1f} dB; "
         f"use it with: liveswap run --model {args.out} --source VIDEO --sink SWAPPED.mp4"
@@ -228,6 +255,8 @@ def _run(args: argparse.Namespace, screen: Screen) -> int:
     for spec in config.sinks:
         check_sink(spec)
     _refuse_twice(config.sinks)
+    if not config.badge:
+        _ask_for_no_badge(config, args.confirm_no_badge)
     if args.config is None:
         for name, given, example in (
             ("source", args.source, "0 for the first camera, a video, or pattern"),
@@ -267,6 +296,27 @@ def _run(args: argparse.Namespace, screen: Screen) -> int:
     return 1 if report.failed_sinks or report.fruitless else 0
 
 
+def _ask_for_no_badge(config: LiveConfig, confirmed: bool) -> None:
+    """Let the person confirm, once for each model, that the AI mark is to be left out."""
+    from realtime.dfm import read_dfm
+    from realtime.waiver import Waivers
+
+    waivers = Waivers()
+    missing = waivers.missing([read_dfm(path) for path in (config.model, *config.more_models)])
+    if not missing:
+        return
+    names = ", ".join(model.path.name for model in missing)
+    if not confirmed and sys.stdin is not None and sys.stdin.isatty():
+        sys.stderr.write(
+            f"Without the AI mark nobody can see that {names} is at work. Do all who will watch know it? [yes/no] "
+        )
+        sys.stderr.flush()
+        confirmed = sys.stdin.readline().strip().lower() == "yes"
+    if not confirmed:
+        raise UsageError(f"--no-badge is not confirmed for {names}; leave it out, or add --confirm-no-badge once")
+    waivers.confirm(missing)
+
+
 def _refuse_twice(sinks: Sequence[str]) -> None:
     from realtime.sinks import is_file
 
@@ -294,6 +344,18 @@ def _bench(args: argparse.Namespace, screen: Screen) -> int:
         )
     screen.say("\n".join(bench.lines(result)))
     front.write_json(args.json, result)
+    return 0
+
+
+def _provenance(args: argparse.Namespace, screen: Screen) -> int:
+    from realtime.provenance import read_manifest
+
+    told = read_manifest(args.file)
+    screen.say("\n".join(front.lines(told)))
+    front.write_json(args.json, told)
+    if told["state"] == "Invalid":
+        screen.warn(f"{args.file} was changed after it was signed; do not believe what it says")
+        return 1
     return 0
 
 
@@ -328,6 +390,7 @@ def _live_config(args: argparse.Namespace) -> LiveConfig:
     from realtime.config import load_config
 
     names = "source sinks size fps seek_s loop mirror microphone face bystanders on_miss hold_ms latency_cap_ms badge"
+    names += " badge_language signing_certificate signing_key run_log"
     names += " record_input keep presets preset morph coverage threads"
     flags = front.given(args, *names.split())
     if args.models:
@@ -368,12 +431,22 @@ def _geometry(model: Dfm, config: LiveConfig, args: argparse.Namespace) -> CropG
 
 def _show_card(model: Dfm, screen: Screen) -> None:
     """Who the model shows and how that person agreed; a model may claim anything, so it is printed as plain text."""
+    from realtime.dfm import NOT_STATED
+
     subject, consent = (_printable(model.card.get(name)) for name in ("subject", "consent"))
     screen.note(f"model {model.path.name}: {subject or 'subject unknown'}; consent: {consent or 'not stated'}")
-    if not (subject and consent):
+    for name, title in (("licence", "licence"), ("allowed_uses", "may be used for")):
+        value = model.card.get(name)
+        if value:
+            screen.note(f"  {title}: {_printable('; '.join(value) if _is_texts(value) else value)}")
+    if subject in ("", NOT_STATED) or consent in ("", NOT_STATED):
         screen.warn(
             "this model does not say whose face it shows and that the person agreed; make sure before you use it"
         )
+
+
+def _is_texts(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def _printable(value: object) -> str:

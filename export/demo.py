@@ -21,9 +21,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from realtime import machine
+from realtime import __version__, machine
 from realtime.actors import Scene, SwapFrame, render_clip
 from realtime.badge import badge_box
+from realtime.credential import open_credential
 from realtime.detect import FaceFinder
 from realtime.dfm import read_dfm
 from realtime.errors import LiveswapError, SinkError, UsageError
@@ -33,10 +34,12 @@ from realtime.guard import Guard
 from realtime.infer import open_engine
 from realtime.pattern import PatternSource
 from realtime.pipeline import run_pipeline
+from realtime.provenance import Provenance, Seal, Statement
 from realtime.report import Progress, RunReport
 from realtime.score import Example, FrameScores, outside_psnr, score_frame, summarise
 from realtime.sinks import NullSink
 from realtime.source import BT709, SourceInfo
+from realtime.still import Still
 from realtime.swap import FaceSwapper
 from realtime.video_writer import VideoWriter
 
@@ -91,10 +94,10 @@ class _Judge:
 
     name = "judge"
 
-    def __init__(self, stage: _Stage, video: Path) -> None:
+    def __init__(self, stage: _Stage, video: Path, seal: Seal) -> None:
         self._stage = stage
         wide = replace(stage.info, width=3 * stage.info.width)
-        self._writer = VideoWriter(video, wide, crf=18)
+        self._writer = VideoWriter(video, wide, crf=18, seal=seal)
         self._finder = FaceFinder(static=True)
         self._last: tuple[Example, Example] | None = None
         self.swaps: list[FrameScores] = []
@@ -193,12 +196,13 @@ def run_demo(
     if not model.is_file():
         raise LiveswapError("the demo model is missing from this installation; install liveswap again")
 
+    seal = _seal(model)
     scene = Scene(frames=max(2, round(seconds * FPS)), fps=FPS, seed=SEED, hand=False)
     stage = _Stage(scene)
     judges: list[_Judge] = []
 
     def judge(_: SourceInfo) -> _Judge:
-        judges.append(_Judge(stage, out / "demo.mp4"))
+        judges.append(_Judge(stage, out / "demo.mp4", seal))
         return judges[0]
 
     def swapping(progress: Progress) -> None:
@@ -215,7 +219,7 @@ def run_demo(
     say("running live", 0.0)
     live = _run_live(model)
     report = _report(model, made, run, live, judges[0])
-    _write(out / "sheet.png", _sheet(judges[0].rows))
+    Still(out / "sheet.png", seal).send(_sheet(judges[0].rows))
     _write(out / "report.json", json.dumps(report, indent=2) + "\n")
     return report
 
@@ -272,13 +276,17 @@ def _report(model: Path, made: dict[str, Any] | None, run: RunReport, live: RunR
     }
 
 
-def _sheet(rows: dict[int, ImageU8]) -> bytes:
+def _sheet(rows: dict[int, ImageU8]) -> Frame:
     picture = np.vstack([rows[index] for index in sorted(rows)])
     head = np.full((40, picture.shape[1], 3), 32, np.uint8)
-    done, png = cv2.imencode(".png", np.vstack([_captioned(head), picture]))
-    if not done:
-        raise SinkError("OpenCV cannot write PNG; install opencv-python again")
-    return png.tobytes()
+    return Frame(np.vstack([_captioned(head), picture]), 0, time.monotonic(), 0.0)
+
+
+def _seal(model: Path) -> Provenance:
+    """What signs the film and the sheet."""
+    dfm = read_dfm(model)
+    shown = {"name": model.name, "sha256": dfm.sha256} | {name: dfm.card.get(name) for name in ("subject", "consent")}
+    return Provenance(open_credential, lambda: Statement(__version__, (shown,), "pattern", badge=True))
 
 
 def _write(path: Path, data: bytes | str) -> None:

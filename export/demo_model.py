@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export.placement import measure_placement
+from export.statement import Statement
 from export.to_onnx import ExportReport, export_run
 from realtime.actors import ADA, BO, Actor, Identity, Renderer, Scene
 from realtime.frame import ImageU8
@@ -39,8 +40,13 @@ SEEDS = {"identity": 101, "performer": 202}
 ACTORS: dict[str, Identity] = {"identity": ADA, "performer": BO}
 REHEARSED = 40
 """Moments on which the placement is measured."""
-SUBJECT = "Ada, a rendered actor"
-CONSENT = "Ada is computer graphics and resembles nobody; consent is not needed."
+STATEMENT = Statement(
+    "Ada, a rendered actor",
+    "Ada is computer graphics and resembles nobody; consent is not needed.",
+    exporter="liveswap",
+    licence="Apache-2.0",
+    uses=("demonstrations and tests of liveswap",),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +112,10 @@ def make_model(out: Path, plan: Plan, on_progress: OnProgress | None = None, *, 
     )
     say("exporting", 0.0)
     model = out / "demo.dfm"
-    export_run(out / "run", model, subject=SUBJECT, consent=CONSENT, exporter="liveswap")
+    export_run(out / "run", model, STATEMENT)
     say("exporting", 0.2)
     placement = measure_placement(model, rehearsal(plan.frames))
-    report = export_run(out / "run", model, subject=SUBJECT, consent=CONSENT, exporter="liveswap", placement=placement)
+    report = export_run(out / "run", model, STATEMENT, placement=placement)
     say("exporting", 1.0)
     return report
 

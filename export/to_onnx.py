@@ -25,6 +25,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from export.statement import Statement
 from export.verify import Parity, check_parity
 from realtime.dfm import Placement
 from realtime.errors import ExportError, UsageError
@@ -78,20 +79,17 @@ class SwapGraph(nn.Module):
 def export_run(
     run: Path,
     out: Path,
+    statement: Statement,
     *,
-    subject: str,
-    consent: str,
-    exporter: str | None = None,
     placement: Placement | None = None,
     half_weights: bool = True,
 ) -> ExportReport:
     """Write the best model of `run` to `out`, unless ONNX Runtime disagrees with PyTorch about what it paints.
 
+    `statement`: what the model says about the person whose face it shows, see export.statement.
     `placement`: how the face is to be laid over the performer's, see export.placement; None: as it is painted.
     Raises UsageError for a call that cannot work, TrainingError for a run that cannot be read, ExportError otherwise.
     """
-    if not subject.strip() or not consent.strip():
-        raise UsageError("a model names its subject and the consent to show that face; pass --subject and --consent")
     if out.is_dir():
         raise UsageError(f"{out} is a folder; give a file name that ends in .dfm")
     if not out.parent.exists():
@@ -102,7 +100,7 @@ def export_run(
     facesets = open_facesets(record)
     held_out = hold_out(facesets, record.config)
     figures = look(model, held_out, Truth.open(run, facesets, record.config))
-    card = describe(record, progress, figures, subject, consent, exporter)
+    card = describe(record, progress, figures) | statement.card()
     if placement is not None:
         card["placement"] = [placement.scale, placement.shift_x, placement.shift_y]
     data = to_onnx(model, card, half_weights=half_weights)
@@ -112,7 +110,7 @@ def export_run(
         write_atomically(out, data)
     except OSError as error:
         raise ExportError(explain(error, out)) from error
-    return _report(out, len(data), record, subject, parity, half_weights)
+    return _report(out, len(data), record, statement.subject, parity, half_weights)
 
 
 def _report(out: Path, size: int, record: RunRecord, subject: str, parity: Parity, half: bool) -> ExportReport:
@@ -132,11 +130,8 @@ def describe(
     record: RunRecord,
     progress: Progress,
     figures: Mapping[str, float],
-    subject: str,
-    consent: str,
-    exporter: str | None,
 ) -> dict[str, Any]:
-    """The model card: what the metadata of the .dfm will say."""
+    """What the metadata of the .dfm will say about how it was made."""
     config = record.config
     geometry = config.geometry
     return {
@@ -153,9 +148,6 @@ def describe(
         },
         "facesets": {side: facts["sha256"] for side, facts in record.facesets.items()},
         "created": datetime.now(UTC).date().isoformat(),
-        "subject": subject.strip(),
-        "consent": consent.strip(),
-        "exporter": exporter,
     }
 
 

@@ -57,7 +57,7 @@ class AudioTracks:
         self._errors = (av.error.FFmpegError, ValueError)
         self._output, self._name = output, path.name
         self._start = Fraction(start_s).limit_denominator(1_000_000)
-        self._input: InputContainer | None = av.open(f"file:{path}")
+        self._input: InputContainer | None = av.open(f"file:{path}", metadata_errors="replace")
         # Only a start on the way is a cut: what lies a moment before the file's own start primes the decoder.
         self._cut = 1e6 * start_s > (self._input.start_time or 0) + 1000
         self._write: dict[int, Callable[[Packet[AudioStream]], None]] = {}

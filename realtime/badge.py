@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from realtime.frame import Face, ImageU8
+from realtime.mark_text import GAP, LETTERS, mark_text, text_width
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels."""
@@ -20,7 +21,8 @@ _HEIGHT = 0.065
 """Of the picture's shorter side."""
 _LEAST_HEIGHT_PX = 20
 """Below this the two letters cannot be read."""
-_ASPECT = 1.5
+_LETTER, _MARGIN = 0.56, 0.42
+"""Height of the letters, and room beside them, in heights of the mark."""
 _CLEARANCE = 0.35
 """Room kept between mark and face, in heights of the mark."""
 _DRAWN_LARGER = 8
@@ -29,7 +31,9 @@ _DRAWN_LARGER = 8
 class Badge:
     """Stamps pictures and keeps to one corner until a face gets there. Not thread-safe: one per output."""
 
-    def __init__(self) -> None:
+    def __init__(self, language: str = "en") -> None:
+        """`language`: two letters, one of LANGUAGES, or `auto` for that of the system."""
+        self._text = mark_text(language)
         self._corner = 0
         self._size = (0, 0)
         self._mark: NDArray[np.uint16] = np.zeros((0, 0, 3), np.uint16)
@@ -38,8 +42,9 @@ class Badge:
     def stamp(self, image: ImageU8, faces: Sequence[Face | Box] = ()) -> ImageU8:
         """A new (H, W, 3) image with the mark; `faces` is what must stay visible."""
         height, width = image.shape[:2]
-        self._corner = _free_corner(height, width, faces, first=self._corner)
-        x0, y0, x1, y1 = _corners(height, width)[self._corner]
+        corners = _corners(height, width, self._text)
+        self._corner = _free_corner(corners, faces, first=self._corner)
+        x0, y0, x1, y1 = corners[self._corner]
         if self._size != (y1 - y0, x1 - x0):
             self._draw(y1 - y0, x1 - x0)
         stamped = image.copy()
@@ -49,7 +54,7 @@ class Badge:
 
     def _draw(self, height: int, width: int) -> None:
         """Prepare out = (image * background + mark) / 256."""
-        plate, letters = _shapes(height, width)
+        plate, letters = _shapes(height, width, self._text)
         opacity = 0.72 * plate * (1 - letters) + letters
         grey = 24 * 0.72 * plate * (1 - letters) + 255 * letters
         self._background = np.round(256 * (1 - opacity)).astype(np.uint16)[..., None]
@@ -57,29 +62,36 @@ class Badge:
         self._size = (height, width)
 
 
-def stamp(image: ImageU8, faces: Sequence[Face | Box] = ()) -> ImageU8:
+def stamp(image: ImageU8, faces: Sequence[Face | Box] = (), language: str = "en") -> ImageU8:
     """A new (H, W, 3) image with the mark in the first corner where it covers none of `faces`."""
-    return Badge().stamp(image, faces)
+    return Badge(language).stamp(image, faces)
 
 
-def badge_box(height: int, width: int, avoid: Sequence[Face | Box] = ()) -> tuple[int, int, int, int]:
+def badge_box(
+    height: int, width: int, avoid: Sequence[Face | Box] = (), language: str = "en"
+) -> tuple[int, int, int, int]:
     """Left, top, right, bottom of the mark in pixels, in the first corner where it covers none of `avoid`."""
-    return _corners(height, width)[_free_corner(height, width, avoid, first=0)]
+    corners = _corners(height, width, mark_text(language))
+    return corners[_free_corner(corners, avoid, first=0)]
 
 
-def _corners(height: int, width: int) -> list[tuple[int, int, int, int]]:
+def all_boxes(height: int, width: int, language: str = "en") -> list[tuple[int, int, int, int]]:
+    """Where the mark may stand, in the order in which places are tried; left, top, right, bottom in pixels."""
+    return _corners(height, width, mark_text(language))
+
+
+def _corners(height: int, width: int, text: str) -> list[tuple[int, int, int, int]]:
     """The mark's box at the lower right, lower left, upper right and upper left."""
     tall = min(max(round(_HEIGHT * min(height, width)), _LEAST_HEIGHT_PX), height)
-    wide = min(round(_ASPECT * tall), width)
+    wide = min(round((_LETTER * text_width(text) + _MARGIN) * tall), width)
     gap_x, gap_y = min(tall // 2, (width - wide) // 2), min(tall // 2, (height - tall) // 2)
     left, right = gap_x, width - gap_x - wide
     top, bottom = gap_y, height - gap_y - tall
     return [(x, y, x + wide, y + tall) for x, y in ((right, bottom), (left, bottom), (right, top), (left, top))]
 
 
-def _free_corner(height: int, width: int, faces: Sequence[Face | Box], first: int) -> int:
+def _free_corner(corners: Sequence[tuple[int, int, int, int]], faces: Sequence[Face | Box], first: int) -> int:
     """The corner that covers least of the faces; `first` and then the lower ones where several cover nothing."""
-    corners = _corners(height, width)
     boxes = [face.box if isinstance(face, Face) else face for face in faces]
     order = [first, *(corner for corner in range(4) if corner != first)]
     return min(order, key=lambda corner: sum(_covered(corners[corner], box) for box in boxes))
@@ -92,7 +104,7 @@ def _covered(mark: tuple[int, int, int, int], face: Box) -> float:
     return max(wide, 0.0) * max(tall, 0.0)
 
 
-def _shapes(height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _shapes(height: int, width: int, text: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(height, width) coverage in [0, 1] of the rounded plate and of the letters on it."""
     tall, wide = height * _DRAWN_LARGER, width * _DRAWN_LARGER
     plate, letters = np.zeros((tall, wide), np.uint8), np.zeros((tall, wide), np.uint8)
@@ -102,13 +114,15 @@ def _shapes(height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.fl
     for x in (radius, wide - 1 - radius):
         for y in (radius, tall - 1 - radius):
             cv2.circle(plate, (x, y), radius, 255, -1)
-    top, bottom, stroke = round(0.22 * tall), round(0.78 * tall), max(round(0.115 * tall), 1)
-    left, middle, right, stem = (round(share * wide) for share in (0.19, 0.4, 0.61, 0.785))
-    for foot in (left, right):
-        cv2.line(letters, (foot, bottom), (middle, top), 255, stroke)
-    bar_y = round(0.6 * tall)
-    cv2.line(letters, (round(0.275 * wide), bar_y), (round(0.525 * wide), bar_y), 255, round(0.8 * stroke))
-    cv2.line(letters, (stem, top), (stem, bottom), 255, stroke)
+    size = min(_LETTER * tall, 0.8 * wide / text_width(text))
+    left, top = (wide - size * text_width(text)) / 2, (tall - size) / 2
+    for letter in text:
+        broad, thick, strokes = LETTERS[letter]
+        stroke = max(round(thick * size), 1)
+        for line in strokes:
+            points = np.array([(left + x * size, top + y * size) for x, y in line])
+            cv2.polylines(letters, [np.round(points).astype(np.int32)], False, 255, stroke)
+        left += (broad + GAP) * size
     return _reduced(plate, height, width), _reduced(letters, height, width)
 
 

@@ -79,6 +79,11 @@ def open_source(spec: str, options: SourceOptions = _PLAIN) -> Source:
     return Mirrored(source) if options.mirror else source
 
 
+def kind_of(spec: str) -> Kind:
+    """What kind of source that is. Opens nothing. Raises UsageError for what cannot be meant."""
+    return _kind(spec)
+
+
 def is_live(spec: str) -> bool:
     """Whether time runs on when nobody reads. Opens nothing. Raises UsageError for what cannot be meant."""
     return _kind(spec) in ("camera", "screen", "stream", "pattern")

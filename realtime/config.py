@@ -25,6 +25,7 @@ from realtime.errors import UsageError
 from realtime.files import explain
 from realtime.guard import MAX_HOLD_MS
 from realtime.infer import DEFAULT_MORPH
+from realtime.mark_text import LANGUAGES
 
 MissPolicy = Literal["hold", "blur", "slate", "pass"]
 FacePolicy = Literal["lock", "largest", "leftmost", "all"] | int
@@ -76,6 +77,14 @@ class LiveConfig:
     """Threads of the engine; None lets it choose."""
     badge: bool = True
     """Whether every picture carries the AI mark."""
+    badge_language: str = "auto"
+    """What the mark says: two letters of ISO 639-1, see realtime.mark_text, or auto for the system's language."""
+    signing_certificate: Path | None = None
+    """The chain of certificates, PEM, that signs recordings and stills; None: one of this computer."""
+    signing_key: Path | None = None
+    """Its key, PEM."""
+    run_log: Path | None = None
+    """Where runs are written down; None: the user's own log."""
     smooth: bool = True
     """Whether crop and colour are smoothed over time."""
     record_input: Path | None = None
@@ -107,7 +116,7 @@ class LiveConfig:
         for name in ("microphone", "preset"):
             value = getattr(self, name)
             _check(name, value, value is None or (isinstance(value, str) and value != ""), "a name")
-        for name in ("record_input", "presets"):
+        for name in ("record_input", "presets", "signing_certificate", "signing_key", "run_log"):
             value = getattr(self, name)
             _check(name, value, value is None or isinstance(value, Path), "a path")
         _check("keep", self.keep, isinstance(self.keep, Path), "a path")
@@ -121,6 +130,8 @@ class LiveConfig:
         _check("offset", self.offset, self.offset is None or pair, "two numbers in [-4, 4]")
         whole = isinstance(self.threads, int) and _within(self.threads, 1, 256)
         _check("threads", self.threads, self.threads is None or whole, "a whole number in [1, 256]")
+        languages = ("auto", *LANGUAGES)
+        _check("badge_language", self.badge_language, self.badge_language in languages, ", ".join(languages))
         for name in ("badge", "smooth", "loop", "mirror"):
             _check(name, getattr(self, name), isinstance(getattr(self, name), bool), "true or false")
         _check("blend", self.blend, isinstance(self.blend, BlendSettings), "a table of settings")
@@ -141,7 +152,7 @@ def load_config(toml: Path | None = None, flags: Mapping[str, Any] | None = None
     _refuse_unknown(blend, {each.name for each in fields(BlendSettings)}, f"the table [blend] of {where}")
     if "model" not in values:
         raise UsageError("no model was given; add --model NAME.dfm")
-    for name in ("model", "record_input", "keep", "presets"):
+    for name in ("model", "record_input", "keep", "presets", "signing_certificate", "signing_key", "run_log"):
         if isinstance(values.get(name), str) and values[name]:
             values[name] = Path(values[name])
     for name in ("sinks", "offset", "size", "more_models"):

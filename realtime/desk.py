@@ -18,6 +18,7 @@ from realtime.mailbox import MailboxClosed
 from realtime.outlet import Outlet
 from realtime.pipeline import Pipeline
 from realtime.presets import load_presets, next_name, save_preset
+from realtime.provenance import Seal
 from realtime.sink import Sink
 from realtime.source import SourceInfo
 from realtime.still import Still
@@ -40,6 +41,7 @@ class Desk:
         models: Sequence[Path],
         open_model: Callable[[Path], Engine],
         open_video: Callable[[Path, SourceInfo], Sink],
+        seal: Seal,
         keep: Path,
         presets: Path,
         preset: str | None = None,
@@ -48,12 +50,14 @@ class Desk:
     ) -> None:
         """`models`: the one that runs, then those to change to. `keep`: the folder for stills and recordings.
 
+        `seal` signs the stills.
+
         `tell`: takes what the person shall read, `announce` each model that takes over; both from any thread.
         """
         self._pipeline, self._post = pipeline, post
         self._initial = self._knobs = knobs
         self._models, self._model, self._loading = list(models), 0, False
-        self._open_model, self._open_video = open_model, open_video
+        self._open_model, self._open_video, self._seal = open_model, open_video, seal
         self._keep, self._presets, self._preset = keep, presets, preset
         self._tell, self._announce = tell, announce
         self.kept: list[Path] = []
@@ -113,7 +117,7 @@ class Desk:
             outlet, still = self._still
             self._pipeline.remove_sink(outlet)
             self._still = None
-            self.say(f"kept {still.name}" if still.saved else str(outlet.error))
+            self.say(str(outlet.error) if outlet.error else f"kept {still.name}")
         if self._recording and self._recording.error:
             self.say(f"the recording ended: {self._recording.error}")
             self._recording = None
@@ -186,7 +190,7 @@ class Desk:
     def _keep_still(self) -> None:
         if self._still is None:
             path = self._unused("png")
-            still = Still(path)
+            still = Still(path, self._seal)
             self._still = self._pipeline.add_sink(lambda _: still, path.name), still
             self.kept.append(path)
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
+NOT_STATED = "not stated"
+"""What a card says where nobody stated whose face it is, or any consent."""
 """The newest `liveswap.schema` that this version understands."""
 MAX_BYTES = 2 * 1024**3 - 1
 """A protobuf message cannot be larger, and with it no single-file ONNX model."""

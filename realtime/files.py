@@ -37,6 +37,43 @@ def explain(error: OSError, path: Path) -> str:
     return f"{path}: {error.strerror or error}; check the disk"
 
 
+def make_private_folder(folder: Path) -> None:
+    """Make `folder`, with those above it, for its owner alone; one that is there stays as it is. Raises OSError."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def create_privately(path: Path, data: bytes) -> bool:
+    """Write a file that only its owner may read, whole or not at all, unless there is one; whether it was written.
+
+    Of several programs that try at once, one succeeds. Raises OSError.
+    """
+    part = path.with_name(f".{path.stem[:80]}.{secrets.token_hex(4)}.part")
+    try:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            return False
+        force_entries_to_disk(path.parent)
+        return True
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def append_privately(path: Path, line: str) -> None:
+    """Add a line to a file that only its owner may read, and force it to the disk. Raises OSError.
+
+    One write: lines of several programs never mix.
+    """
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab", buffering=0) as file:
+        file.write(f"{line}\n".encode())
+        os.fsync(file.fileno())
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary name with the same suffix beside `path`; what lies there when the block ends becomes `path`.

@@ -8,13 +8,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from realtime import __version__
 from realtime.align import CropGeometry
-from realtime.capture import SourceOptions, is_live, open_source
+from realtime.capture import SourceOptions, is_live, kind_of, open_source
 from realtime.config import LiveConfig
 from realtime.controls import Knobs, help_lines
+from realtime.credential import open_credential
 from realtime.desk import Desk
 from realtime.detect import FACES_IN_VIEW, FaceFinder
 from realtime.dfm import Dfm, read_dfm
@@ -28,15 +31,19 @@ from realtime.outlet import SinkFactory
 from realtime.pace import PacedSource
 from realtime.pipeline import Pipeline
 from realtime.presets import default_path
+from realtime.provenance import Provenance, Statement
 from realtime.recorder import InputRecorder
 from realtime.replay import ReplaySource
 from realtime.report import Progress, RunReport
+from realtime.run_log import RunLog
 from realtime.sink import Sink
 from realtime.sinks import is_file, is_watched, open_sink
+from realtime.sinks import kind_of as kind_of_sink
 from realtime.sound import Sounding
 from realtime.source import Source, SourceInfo
 from realtime.swap import FaceSwapper
 from realtime.video_writer import VideoWriter
+from realtime.waiver import Waivers
 
 if TYPE_CHECKING:
     from realtime.preview import Preview
@@ -67,10 +74,16 @@ class Live:
         """
         self._config, self._geometry, self._stop = config, geometry, stop
         self._tell, self._announce = tell, announce
-        self.model = read_dfm(config.model)
+        self._models = [read_dfm(path) for path in (config.model, *config.more_models)]
+        self.model, *_ = self._used = self._models[:1]
         self._crop = geometry(self.model)
-        for path in config.more_models:
-            geometry(read_dfm(path))
+        for model in self._models[1:]:
+            geometry(model)
+        self._log = RunLog(config.run_log)
+        if not config.badge and (unconfirmed := Waivers().missing(self._models)):
+            names = ", ".join(model.path.name for model in unconfirmed)
+            raise UsageError(f"nobody has confirmed that {names} may be shown without the AI mark; leave it on")
+        self._credential = cache(partial(open_credential, config.signing_certificate, config.signing_key))
         if not config.keep.is_dir():
             raise UsageError(f"the folder {config.keep} for recordings and stills does not exist; make it first")
         self._presets = config.presets or default_path()
@@ -80,6 +93,10 @@ class Live:
         shown_live = all(is_watched(spec) for spec in config.sinks)
         self.writes_files = any(is_file(spec) for spec in config.sinks)
         """Whether somebody will look for a file afterwards."""
+        if self.writes_files or config.signing_certificate is not None:
+            self._credential()  # what cannot be signed is better known before than after
+        source = Path(config.source) if kind_of(config.source) == "video" else None
+        self._provenance = Provenance(self._credential, self._statement, source)
         if config.loop and self.writes_files:
             raise UsageError(
                 "a loop has no end and would fill the disk; leave out --loop, or send it to preview or null"
@@ -97,6 +114,19 @@ class Live:
 
     def run(self, on_progress: Callable[[Progress], None] | None = None) -> RunReport:
         """Run to the end. Raises the first error of any room."""
+        self._log.begin(self._told())
+        report: RunReport | None = None
+        failure: BaseException | None = None
+        try:
+            report = self._run(on_progress)
+            return report
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            self._log.end(self._outcome(report, failure))
+
+    def _run(self, on_progress: Callable[[Progress], None] | None) -> RunReport:
         if self._preview_wanted:
             from realtime.preview import Preview
 
@@ -122,6 +152,54 @@ class Live:
         """The report with what else was lost on the way."""
         lost = {"microphone": self._deaf, "input": self._swapper.lost_recording if self._swapper else None}
         return replace(report, failed_sinks=report.failed_sinks | {name: why for name, why in lost.items() if why})
+
+    # --- what is told about the run ---
+
+    def _told(self) -> dict[str, Any]:
+        """For the log, see Note [Run log]."""
+        config = self._config
+        return {
+            "version": __version__,
+            "models": [{"sha256": each.sha256, "subject": each.card.get("subject")} for each in self._models],
+            "source": kind_of(config.source),
+            "sinks": [kind_of_sink(spec) for spec in config.sinks],
+            "badge": config.badge,
+            "on_miss": config.on_miss,
+            "records_input": config.record_input is not None,
+        }
+
+    def _outcome(self, report: RunReport | None, failure: BaseException | None) -> dict[str, Any]:
+        kept = [path.suffix for path in self.desk.kept if path.exists()]
+        told: dict[str, Any] = {
+            "badge": self._config.badge,
+            "recordings": kept.count(".mp4"),
+            "stills": kept.count(".png"),
+            "failure": None if failure is None else type(failure).__name__,
+        }
+        if report is not None:
+            told |= {
+                "seconds": report.seconds,
+                "frames_in": report.frames_in,
+                "frames_out": report.frames_out,
+                "swapped": report.states.get("live", 0),
+                "raw": report.raw_face_frames,
+                "failed_sinks": len(report.failed_sinks),
+            }
+        return told
+
+    def _statement(self) -> Statement:
+        """What a manifest says; the models are those that were shown until now."""
+        models = tuple(
+            {"name": each.path.name, "sha256": each.sha256}
+            | {name: each.card[name] for name in ("subject", "consent", "licence") if each.card.get(name)}
+            for each in self._used
+        )
+        return Statement(__version__, models, kind_of(self._config.source), self._config.badge)
+
+    def _takes_over(self, model: Dfm) -> None:
+        if model.sha256 not in {each.sha256 for each in self._used}:
+            self._used.append(model)
+        self._announce(model)
 
     # --- what the main thread does meanwhile ---
 
@@ -159,6 +237,7 @@ class Live:
             guard_factory=lambda info: Guard(OnMiss(config.on_miss), config.hold_ms, live=info.live),
             lossless=not self.live,
             badge=config.badge,
+            language=config.badge_language,
             latency_cap_ms=config.latency_cap_ms,
         )
 
@@ -171,11 +250,12 @@ class Live:
             models=(config.model, *config.more_models),
             open_model=self._open_engine,
             open_video=self._open_video,
+            seal=self._provenance,
             keep=config.keep,
             presets=self._presets,
             preset=config.preset,
             tell=self._tell,
-            announce=self._announce,
+            announce=self._takes_over,
         )
 
     def _open_source(self) -> Source:
@@ -244,12 +324,12 @@ class Live:
         def open_it(info: SourceInfo) -> Sink:
             if spec == "preview" and self._preview is not None:
                 return self._preview.sink(info)
-            return open_sink(spec, info, sound=self._sounds)
+            return open_sink(spec, info, sound=self._sounds, seal=self._provenance)
 
         return open_it
 
     def _open_video(self, path: Path, info: SourceInfo) -> Sink:
-        return VideoWriter(path, replace(info, audio_path=None), sound=self._sounds)
+        return VideoWriter(path, replace(info, audio_path=None), sound=self._sounds, seal=self._provenance)
 
     def _listen(self) -> None:
         """Hand the microphone's sound to the sinks; on a thread of its own, until the run ends."""

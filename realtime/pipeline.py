@@ -65,17 +65,20 @@ class Pipeline:
         guard_factory: Callable[[SourceInfo], Guard],
         lossless: bool,
         badge: bool = True,
+        language: str = "en",
         grace_s: float = 15.0,
         latency_cap_ms: float | None = None,
     ) -> None:
         """`lossless`: every frame is swapped and sent, in order (files); otherwise the newest wins (live).
 
+        `language`: of the AI mark, see realtime.mark_text.
         `latency_cap_ms`: live, a frame that is older than this is dropped, before the swap or after it.
         """
         if not sink_factories:
             raise ValueError("a pipeline needs at least one sink")
         self._source_factory, self._swapper_factory = source_factory, swapper_factory
         self._guard_factory, self._lossless, self._badge, self._grace_s = guard_factory, lossless, badge, grace_s
+        self._language = language
         self._cap_s = None if latency_cap_ms is None or lossless else latency_cap_ms / 1000
         self._room = _LOSSLESS_ROOM if lossless else 1
         self._to_swap: Mailbox[Frame] = Mailbox(self._room)
@@ -297,7 +300,9 @@ class Pipeline:
             info = self._known_info()
             self._guard = guard = self._guard_factory(info)
             guard.panic = self._panic
-            publisher = self._publisher = Publisher(guard, Badge() if self._badge else None, live=info.live)
+            publisher = self._publisher = Publisher(
+                guard, Badge(self._language) if self._badge else None, live=info.live
+            )
             self._opened()
             timeout_s = None if self._lossless else _TICK_S
             with suppress(MailboxClosed):
@@ -436,7 +441,7 @@ class Pipeline:
                 self._fail(
                     LiveswapError(f"the swap did not stop within {waited_s:.0f} s; check the engine and its device")
                 )
-        elif waited_s > 4 * self._grace_s:
+        elif waited_s > 4 * self._grace_s and not any(getattr(each.sink, "signing", False) for each in sinks):
             stuck = ", ".join(outlet.name for outlet in sinks)
             self._gave_up = True
             self._fail(LiveswapError(f"{stuck} did not finish within {waited_s:.0f} s; check the disk or the device"))

@@ -18,20 +18,20 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import tomli_w
 
 from realtime.blend import BlendSettings
 from realtime.controls import Knobs
 from realtime.errors import LiveswapError, UsageError
 from realtime.files import explain, write_atomically
+from realtime.places import settings_folder
 
 MAX_BYTES, MAX_PRESETS, MAX_NAME = 2**20, 1000, 80
 
 
 def default_path() -> Path:
     """The user's own file; it need not exist."""
-    return Path(platformdirs.user_config_dir("liveswap", appauthor=False)) / "presets.toml"
+    return settings_folder() / "presets.toml"
 
 
 def load_presets(path: Path) -> dict[str, Knobs]:

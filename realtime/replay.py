@@ -202,7 +202,7 @@ class ReplaySource:
         path = self._file(PICTURES)
         try:
             # The prefix keeps FFmpeg from reading "name:rest" as the name of a protocol.
-            self._container = av.open(f"file:{path}", format=CONTAINER)
+            self._container = av.open(f"file:{path}", format=CONTAINER, metadata_errors="replace")
         except OSError as error:
             if not isinstance(error, self._ffmpeg_error):
                 raise SourceError(explain(error, path)) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from realtime.errors import UsageError
 from realtime.frame import Frame
+from realtime.provenance import Seal
 from realtime.sink import Sink
 from realtime.source import SourceInfo
 
@@ -28,12 +29,13 @@ class NullSink:
         """Nothing happens."""
 
 
-def open_sink(spec: str, source: SourceInfo, *, crf: int = 15, sound: bool = False) -> Sink:
+def open_sink(spec: str, source: SourceInfo, *, crf: int = 15, sound: bool = False, seal: Seal | None = None) -> Sink:
     """Open what the user named.
 
     The path of a video (.mp4, .m4v, .mov, .mkv), `null`, `camera` or `camera:DEVICE` (a virtual camera), or an address
     to stream to (udp://HOST:PORT, srt://HOST:PORT, rtmp://HOST/APP/KEY, rtmps://...).
     `crf`: quality of a video, 0 (lossless) to 51; 15 cannot be told from the original.
+    `seal`: signs what is left as a file.
     `sound`: sound will be heard while the run goes on; without it, a video gets the sound of the source's file.
     Raises UsageError for a mistake in the call, SinkError for what cannot be written, ValueError for `preview`: a
     window belongs to the main thread, which makes it.
@@ -53,7 +55,7 @@ def open_sink(spec: str, source: SourceInfo, *, crf: int = 15, sound: bool = Fal
         return StreamWriter(spec, source, sound=sound)
     from realtime.video_writer import VideoWriter
 
-    return VideoWriter(Path(spec), source, crf=crf, sound=sound)
+    return VideoWriter(Path(spec), source, crf=crf, sound=sound, seal=seal)
 
 
 def check_sink(spec: str, source: SourceInfo | None = None) -> None:
@@ -82,6 +84,13 @@ def check_sink(spec: str, source: SourceInfo | None = None) -> None:
 def is_watched(spec: str) -> bool:
     """Whether somebody watches this sink while the run goes on: a window, a virtual camera, a stream."""
     return spec == "preview" or _is_camera(spec) or "://" in spec
+
+
+def kind_of(spec: str) -> str:
+    """What kind of sink that is: null, preview, camera, stream or file."""
+    if spec in ("null", "preview"):
+        return spec
+    return "camera" if _is_camera(spec) else "stream" if "://" in spec else "file"
 
 
 def is_file(spec: str) -> bool:

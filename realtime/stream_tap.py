@@ -148,7 +148,7 @@ def _connect(url: str, name: str, open_s: float, stall_s: float) -> InputContain
         options["overrun_nonfatal"] = "1"  # a reader that was away loses pictures, not the stream
     began_s = time.monotonic()
     try:
-        return av.open(url, options=options, timeout=(open_s, stall_s))
+        return av.open(url, options=options, timeout=(open_s, stall_s), metadata_errors="replace")
     except av.error.FFmpegError as error:
         problem = _failure_of(error, name)
         if isinstance(error, av.error.ExitError | av.error.TimeoutError) or time.monotonic() - began_s >= open_s:

@@ -225,7 +225,7 @@ def _open_container(path: Path) -> InputContainer:
         if path.stat().st_size == 0 and path.is_file():
             raise SourceError(f"{path} is empty; get a whole copy")
         # The prefix keeps FFmpeg from reading "name:rest" as the name of a protocol.
-        container = av.open(f"file:{path}")
+        container = av.open(f"file:{path}", metadata_errors="replace")
     except av.error.InvalidDataError as error:
         raise SourceError(f"{path} is no video, or only part of one; get a whole copy or convert it to MP4") from error
     except OSError as error:

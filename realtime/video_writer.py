@@ -31,6 +31,7 @@ from realtime.files import explain, force_entries_to_disk, partial_name
 from realtime.frame import Frame, ImageU8
 from realtime.growing_file import GrowingFile
 from realtime.letterbox import even, letterbox
+from realtime.provenance import Seal
 from realtime.report import Durations
 from realtime.sound import SoundBlock
 from realtime.source import SWS_MATRIX, SourceInfo, usual_colour
@@ -71,9 +72,18 @@ class VideoWriter:
     """An H.264 file with one picture per frame, at the frame's own time. Not thread-safe, but for `hear`."""
 
     def __init__(
-        self, path: Path | str, source: SourceInfo, *, crf: int = 15, preset: str = "veryfast", sound: bool = False
+        self,
+        path: Path | str,
+        source: SourceInfo,
+        *,
+        crf: int = 15,
+        preset: str = "veryfast",
+        sound: bool = False,
+        seal: Seal | None = None,
     ) -> None:
         """Create the file. With `sound` its sound is what `hear` is given, not that of the source's file.
+
+        `seal` signs it when it is finished.
 
         Raises SinkError, or UsageError when it would overwrite the source.
         """
@@ -85,12 +95,14 @@ class VideoWriter:
         check_path(Path(path), source)
         self._path = Path(path)
         self.name = self._path.name
-        self._source, self._ffmpeg_error = source, FFmpegError
+        self._source, self._ffmpeg_error, self._seal = source, FFmpegError, seal
         # Without accurate rounding the picture gets 1.8 levels darker.
         self._exact = int(Interpolation.BILINEAR | Interpolation.ACCURATE_RND)
         self._colour = source.colour or usual_colour(source.height)
         self._timeline = _Timeline(source)
         self._count, self._ticks, self._ended = 0, -1, False
+        self.signing = False
+        """Whether the finished file is being signed; may be asked from any thread."""
         self._origin_s = source.first_pts_s
         self._moved_s = 0.0
         self._latency = Durations()
@@ -150,16 +162,21 @@ class VideoWriter:
         return self._sound.lag_ms - 1e3 * self._moved_s if self._sound is not None and self._sound.heard else None
 
     def close(self) -> None:
-        """Finish the file and give it its final name; without a single frame there is no file."""
+        """Finish the file and give it its final name; without a single frame there is no file. Raises SinkError.
+
+        A file that cannot be signed has its final name all the same when that is raised.
+        """
         if self._ended:
             return
         if not self._count:
             self.abort()
             return
+        unsigned: SinkError | None = None
         try:
             self._finish()
             self._file.finish()
             self._check_disk()
+            unsigned = self._signed()
             os.replace(self._partial, self._path)
         except OSError as error:
             self.abort()
@@ -172,6 +189,20 @@ class VideoWriter:
         _log.info("%s: %d frames written", self.name, self._count)
         if self._sound is not None:
             self._tell_offset(self._sound)
+        if unsigned is not None:
+            raise unsigned
+
+    def _signed(self) -> SinkError | None:
+        """Sign the finished file; why that was not possible."""
+        try:
+            self.signing = True  # a copy of hours takes its time, and is no reason to give up
+            if self._seal is not None:
+                self._seal.seal(self._partial, self.name)
+        except SinkError as error:
+            return error
+        finally:
+            self.signing = False
+        return None
 
     def abort(self) -> None:
         """Keep what was written under NAME.partial.mp4; remove it when there is nothing in it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if cuda_items and os.environ.get("REQUIRE_CUDA") != "1" and not cuda_works():
         for item in cuda_items:
             item.add_marker(pytest.mark.skip(reason="no CUDA GPU; REQUIRE_CUDA=1 makes this a failure"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nobodys_own_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test, and nothing that a test starts, sees or changes the user's own settings and records."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+            patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
+        yield
 
 
 def cuda_works() -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import liveswap
+import realtime
 from liveswap import main
 from realtime.pattern import PatternSource
 from realtime.video_writer import VideoWriter
@@ -25,7 +26,19 @@ from tests.community_dfm import liveswap_metadata, painting_dfm, random_dfm
 from tests.tolerances import FRONT_DOOR_START_S
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("demo", "extract", "frames", "train", "evaluate", "export", "run", "bench", "devices", "doctor")
+COMMANDS = (
+    "demo",
+    "extract",
+    "frames",
+    "train",
+    "evaluate",
+    "export",
+    "run",
+    "bench",
+    "provenance",
+    "devices",
+    "doctor",
+)
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -99,7 +112,7 @@ def test_every_command_explains_itself_and_takes_the_common_flags(call: Call, co
 
 
 def test_version_is_told(call: Call) -> None:
-    assert call("--version") == (0, f"liveswap {liveswap.__version__}\n", "")
+    assert call("--version") == (0, f"liveswap {realtime.__version__}\n", "")
 
 
 @pytest.mark.parametrize(
@@ -395,7 +408,7 @@ def test_flags_win_over_the_settings_file(call: Call, tmp_path: Path, performanc
     settings = tmp_path / "live.toml"
     settings.write_text(f'model = "{model.as_posix()}"\nsource = "nowhere.mp4"\nsinks = ["null"]\nbadge = false\n')
     report = tmp_path / "run.json"
-    code, _, err = call("run", "--config", settings, "--source", performance, "--json", report)
+    code, _, err = call("run", "--config", settings, "--source", performance, "--json", report, "--confirm-no-badge")
     assert code == 0, err
     assert json.loads(report.read_text())["badge"] is False
     assert "badge" in err.lower()

@@ -12,12 +12,11 @@ import pytest
 
 from export.demo_model import (
     ACTORS,
-    CONSENT,
     FILM_FPS,
     FROM_SCRATCH,
     SEEDS,
     SHIPPED,
-    SUBJECT,
+    STATEMENT,
     Plan,
     film,
     make_model,
@@ -65,7 +64,11 @@ def test_what_was_filmed_and_extracted_is_not_made_again(tmp_path: Path, recipe:
     report = make_model(out, Plan(frames=3, preset=recipe, iterations=4), lambda *step: steps.append(step))
     assert (out / "identity.mp4").read_bytes() == b"filmed"
     dfm = read_dfm(out / "demo.dfm")
-    assert (dfm.card["subject"], dfm.card["consent"], dfm.card["exporter"]) == (SUBJECT, CONSENT, "liveswap")
+    assert (dfm.card["subject"], dfm.card["consent"], dfm.card["exporter"]) == (
+        STATEMENT.subject,
+        STATEMENT.consent,
+        "liveswap",
+    )
     assert dfm.placement == placed
     assert (report.path, report.resolution) == (str(out / "demo.dfm"), TINY.model.resolution)
     assert list(dict.fromkeys(what for what, _ in steps)) == ["filming two actors", f"training {recipe}", "exporting"]

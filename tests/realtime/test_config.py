@@ -73,7 +73,7 @@ def test_sinks_may_come_as_a_list_from_the_command_line() -> None:
     [
         ('modle = "m.dfm"', "unknown setting 'modle'; did you mean model?"),
         ('model = "m.dfm"\n[blend]\nfeathers = 1', "unknown setting 'feathers'; did you mean feather?"),
-        ('model = "m.dfm"\nxyzzy = 1', "unknown setting 'xyzzy'; known are badge, blend, bystanders"),
+        ('model = "m.dfm"\nxyzzy = 1', "unknown setting 'xyzzy'; known are badge, badge_language, blend"),
         ('model = "m.dfm"\nblend = 3', "not a table; write [blend]"),
         ("model = ", "is not TOML"),
         ("model = 3", "model must be a path"),

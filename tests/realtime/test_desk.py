@@ -24,6 +24,7 @@ from realtime.source import SourceInfo
 from realtime.video_file import VideoFile
 from realtime.video_writer import VideoWriter
 from tests.fakes import SWAPPED, FakeSink, FakeSource, FakeSwapper
+from tests.seals import provenance
 
 PATIENCE_S = 10.0
 """What a thread does within milliseconds is waited for so long on a busy machine."""
@@ -57,6 +58,7 @@ class Hands:
             models=[Path(name) for name in models],
             open_model=open_model or self.refuse,
             open_video=open_video,
+            seal=provenance(),
             keep=folder,
             presets=folder / "presets.toml",
         )

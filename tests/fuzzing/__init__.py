@@ -1,0 +1,1 @@
+"""Feeds every reader with damaged files. `python -m tests.fuzzing --help`."""
