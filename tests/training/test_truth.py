@@ -77,8 +77,20 @@ def expressionless(pose: Pose) -> Pose:
 
 
 def add(writer: FacesetWriter, image: ImageU8, mesh: Points, index: int) -> None:
-    known = dict.fromkeys(("yaw", "pitch", "roll"), 0.0) | {"score": 0.9, "sharpness": 5.0, "native_px": 100.0}
-    writer.add(image, mesh, source=0, frame_index=index, pts_s=index / FPS, track=0, **known)
+    writer.add(
+        image,
+        mesh,
+        source=0,
+        frame_index=index,
+        pts_s=index / FPS,
+        track=0,
+        score=0.9,
+        sharpness=5.0,
+        native_px=100.0,
+        yaw=0.0,
+        pitch=0.0,
+        roll=0.0,
+    )
 
 
 @pytest.fixture(scope="session")
