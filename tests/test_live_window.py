@@ -14,8 +14,10 @@ import pytest
 
 from realtime.frame import ImageU8
 from realtime.pattern import PatternSource
+from realtime.provenance import read_manifest
 from realtime.standin import slate
 from realtime.video_file import VideoFile
+from tests.marks import marked
 from tests.xvfb import Display, private_display
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -111,9 +113,15 @@ def test_keys_in_the_window_act_and_its_marks_stay_in_it(display: Display, tmp_p
         frames = [frame.image for frame in video]
     still = cv2.imread(str(next(tmp_path.glob("liveswap-*.png"))))
     assert still is not None
+    for kept in (recorded[0], tmp_path / "out.mp4", next(tmp_path.glob("liveswap-*.png"))):
+        assert read_manifest(kept)["state"] == "Valid"
+    shown_size = cv2.resize(panel[:720, :960], (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+    assert all(
+        marked(image) for image in (*frames, first, np.asarray(still, np.uint8), np.asarray(shown_size, np.uint8))
+    )
     wall = corner(background).mean()
     # The window shows the picture three times as large.
-    shown = corner(np.asarray(cv2.resize(panel[:720, :960], (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8))
+    shown = corner(np.asarray(shown_size, np.uint8))
     assert shown.mean() < wall - DARKER, "the panel is in the window"
     for image in (first, still, frames[0], frames[-1]):
         assert corner(np.asarray(image, np.uint8)).mean() > wall - DARKER / 2, "and in no other sink"

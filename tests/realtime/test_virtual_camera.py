@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
+from liveswap import main
 from realtime.errors import SinkError
 from realtime.frame import Frame, ImageU8
 from realtime.sink import Repeating
@@ -24,7 +25,9 @@ from realtime.sinks import check_sink, open_sink
 from realtime.standin import slate
 from realtime.virtual_camera import VirtualCamera
 from tests.clips import ramp
+from tests.community_dfm import liveswap_metadata, painting_dfm
 from tests.fakes import info
+from tests.marks import marked
 
 pyvirtualcam = pytest.importorskip("pyvirtualcam", reason="needs the extra vcam")
 
@@ -337,3 +340,25 @@ def test_it_starts_no_thread() -> None:
     camera.send(frame(0))
     assert threading.active_count() == before
     camera.close()
+
+
+def test_every_picture_of_the_camera_is_marked_but_the_card_at_the_end(driver: type[Device], tmp_path: Path) -> None:
+    model = painting_dfm(tmp_path / "ada.dfm", metadata=liveswap_metadata(schema=1, subject="Ada", consent="signed"))
+    flags = [
+        "--source",
+        "pattern:2",
+        "--size",
+        "320x240",
+        "--sink",
+        "camera",
+        "--badge-language",
+        "en",
+        "--threads",
+        "1",
+    ]
+    assert main(["run", "--model", str(model), *flags]) == 0
+    (device,) = driver.opened
+    seen = [device.picture(index) for index in range(len(device.sent))]
+    bare = [each for each in seen if not marked(each)]
+    assert len(seen) - len(bare) > 10
+    assert all(error_levels(each, slate(240, 320)) < SAME_PICTURE_LEVELS for each in bare)
