@@ -3,18 +3,19 @@
 Note [Risk]
     For every face of the performer the identity's faces that are nearest in pose, in expression and in light are looked
     up, each in units of what a model still bridges (POSE_DEG and so on); the distance is the mean to the NEAREST of
-    them. A distance d costs WEIGHTS * d^2 / (d^2 + HALF^2) of the swap: next to nothing where the identity has been,
+    them. A distance d costs WEIGHTS * d^3 / (d^3 + HALF^3) of the swap: next to nothing where the identity has been,
     half the weight at HALF units, all of it far away. What the identity lacks in detail costs the same way.
 
-    What is wrong with a set as a whole costs every frame: too few different looks (FEW of them lose half of a swap, and
-    duplicates count once), other people among the faces, things in front of them. Of the performer's set this costs
-    less, PERFORMER, because it only teaches the network to read faces; what hides a frame's own face costs that frame.
+    What is wrong with a set as a whole costs every frame: too few different looks (FEW of them lose half of a swap,
+    twice as many a fifth; duplicates count once), other people among the faces, things in front of them. Of the
+    performer's set this costs less, PERFORMER, because it only teaches the network to read faces; what hides a frame's
+    own face costs that frame.
 
     Costs of different causes hit independently: risk = 1 - product of (1 - cost). The predicted score is one minus the
     mean risk: 1 is a swap as good as the preset allows, 0 is none.
 
     The weights were set by reason and never fitted to scores: a side that was never seen cannot be painted at all (1);
-    a missing expression or light leaves a face that is recognised and wrong (0.6), missing detail a soft one (0.5).
+    a missing expression or light leaves a face that is recognised and wrong (0.6), missing detail a soft one (0.4).
     benchmarks/coverage_truth.py asks how true this is.
 
 Note [Two people at rest]
@@ -45,18 +46,20 @@ SKINS_DIFFER = {"level": 2.0, "warmth": 1.2}
 """Instead of these where the white of the eyes could not be read."""
 HALF = 2.5
 """Units at which half of the weight is lost."""
-WEIGHTS = {"pose": 1.0, "expression": 0.6, "light": 0.6, "detail": 0.5}
+WEIGHTS = {"pose": 1.0, "expression": 0.6, "light": 0.6, "detail": 0.4}
 HEIGHT_FREE, SHARPNESS_FREE, DETAIL_UNIT = 0.25, 0.6, 0.3
 """Octaves of height and of sharpness that the identity may lack for nothing - skins differ in sharpness, too - and
 those beyond that count as a unit."""
-FEW = 25.0
+FEW = 30.0
 SAME_LOOK = 0.75
 """Faces nearer than this in all units together are one look."""
 MIXED, HIDDEN = 1.5, 0.6
 """What a share of strangers, or of faces with something in front, costs."""
+HARMLESS = 0.05
+"""Of that share, so much is misread or rare enough to be learnt away."""
 PERFORMER = 0.4
 """Share of these costs that the same defect has in the performer's set."""
-HIDES = 0.2
+HIDES = 0.25
 """A face that is so unlike its own set has something in front."""
 NEAREST = 5
 SIDES = "identity", "performer"
@@ -89,52 +92,56 @@ class Coverage:
     """(M,) by axis, in units: pose, expression, light, detail."""
     nearest: Mapping[str, NDArray[np.intp]]
     """(M,) row of the identity's nearest face, by axis, and `together`."""
+    shown_px: float
+    """Height of the face that the model will paint."""
     costs: Mapping[str, Floats]
     """(M,) by cause: the axes, and `few`, `mixed` and `hidden` of each side, as `identity few`."""
 
     @property
     def risk(self) -> Floats:
         """(M,) in [0, 1], see Note [Risk]."""
-        return self._risk(frozenset())
+        kept = np.ones(len(self.performer))
+        for cost in self.costs.values():
+            kept *= 1 - cost
+        return 1 - kept
 
     @property
     def score(self) -> float:
         """Predicted share of what a preset can give, [0, 1]."""
         return float(1 - self.risk.mean())
 
-    def loss(self, *causes: str, frames: NDArray[np.bool_] | None = None) -> float:
-        """How much higher the score would be if these causes cost nothing, at all or in some (M,) of the frames."""
-        gained = self.risk - self._risk(frozenset(causes))
-        return float((gained if frames is None else np.where(frames, gained, 0)).mean())
-
-    def _risk(self, free: frozenset[str]) -> Floats:
-        kept = np.ones(len(self.performer))
-        for cause, cost in self.costs.items():
-            if cause not in free:
-                kept *= 1 - cost
-        return 1 - kept
+    def loss(self, cause: str, frames: NDArray[np.bool_] | None = None) -> float:
+        """What a cause alone costs, at all or in some (M,) of the frames, as a share of all."""
+        cost = self.costs[cause]
+        return float((cost if frames is None else np.where(frames, cost, 0)).mean())
 
 
-def cover(identity: SetFacts, performer: SetFacts) -> Coverage:
-    """Compare two sets, each of at least one face."""
+def cover(identity: SetFacts, performer: SetFacts, shown_px: float | None = None) -> Coverage:
+    """Compare two sets, each of at least one face.
+
+    `shown_px` is the height of the face that the model will paint: what the identity has beyond that is not needed.
+    Without it, it is the height of the performer's face, so that the swap is as fine as its surroundings.
+    """
     quality = {"identity": judge_set(identity), "performer": judge_set(performer)}
+    shown_px = shown_px or float(np.median(performer.native_px))
     usable = _shifted(take(identity, identity.person == 0), performer)
     have, want = scaled(usable), scaled(performer)
     distances, nearest = {}, {}
     for axis in have:
         distances[axis], nearest[axis] = nearest_faces(want[axis], have[axis])
     del distances["together"]
-    distances["detail"] = _detail(usable, performer)
+    distances["detail"] = _detail(usable, performer, shown_px)
     costs = {axis: WEIGHTS[axis] * falling_short(distance) for axis, distance in distances.items()}
     for side, found in quality.items():
         part = 1.0 if side == "identity" else PERFORMER
-        causes = {"few": FEW / (found.effective + FEW), "mixed": min(MIXED * found.strangers, 0.95)}
+        mixed = min(MIXED * max(found.strangers - HARMLESS, 0), 0.95)
+        causes = {"few": 1 / (1 + (found.effective / FEW) ** 2), "mixed": mixed}
         if side == "identity":
-            causes["hidden"] = HIDDEN * found.hidden
+            causes["hidden"] = HIDDEN * max(found.hidden - HARMLESS, 0)
         for cause, cost in causes.items():
             costs[f"{side} {cause}"] = np.full(len(performer), part * cost)
     costs["performer hidden"] = np.where(performer.covered > HIDES, performer.covered, 0) * HIDDEN
-    return Coverage(usable, performer, quality, distances, nearest, costs)
+    return Coverage(usable, performer, quality, distances, nearest, shown_px, costs)
 
 
 def judge_set(facts: SetFacts) -> SetQuality:
@@ -159,8 +166,8 @@ def scaled(facts: SetFacts) -> dict[str, Floats]:
 
 def falling_short(distance: Floats) -> Floats:
     """Share of a weight that distances cost, see Note [Risk]."""
-    square = np.square(distance)
-    return np.asarray(square / (square + HALF**2))
+    cube = distance**3
+    return np.asarray(cube / (cube + HALF**3))
 
 
 def nearest_faces(wanted: Floats, there: Floats) -> tuple[Floats, NDArray[np.intp]]:
@@ -199,9 +206,11 @@ def take(facts: SetFacts, rows: NDArray[np.bool_] | NDArray[np.intp]) -> SetFact
 def _shifted(identity: SetFacts, performer: SetFacts) -> SetFacts:
     """See Note [Two people at rest]."""
     differ = dict(PEOPLE_DIFFER)
-    if not (identity.skin_known and performer.skin_known):
-        differ |= SKINS_DIFFER
     expression, light = identity.expression.copy(), identity.light.copy()
+    if identity.skin is None or performer.skin is None:
+        differ |= SKINS_DIFFER
+    else:
+        light[:, 2:] += np.subtract(performer.skin, identity.skin)
     for names, own, other in ((EXPRESSION, expression, performer.expression), (LIGHT, light, performer.light)):
         for column, name in enumerate(names):
             if name in differ:
@@ -223,10 +232,10 @@ def best_shift(there: Floats, wanted: Floats, most: float) -> float:
     return shift
 
 
-def _detail(identity: SetFacts, performer: SetFacts) -> Floats:
-    """(M,) units by which the identity lacks height or sharpness beside each of the performer's frames."""
+def _detail(identity: SetFacts, performer: SetFacts, shown_px: float) -> Floats:
+    """(M,) units by which the identity lacks height or sharpness beside what each of the performer's frames will show."""
     pairs = (
-        (identity.native_px, performer.native_px, HEIGHT_FREE),
+        (identity.native_px, np.minimum(performer.native_px, shown_px), HEIGHT_FREE),
         (identity.sharpness, performer.sharpness, SHARPNESS_FREE),
     )
     gaps = [np.log2(np.maximum(want, 1e-3) / max(float(np.median(have)), 1e-3)) - free for have, want, free in pairs]

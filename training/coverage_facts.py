@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from training.contact_sheet import pick_evenly
 from training.cover import FaceLook, general_look, read_look, unlike
 from training.eye_white import read_eye_white
 from training.faceset import Faceset
+from training.faceset_index import FaceRecord
 from training.identity import LOOK_S, cluster, embed
 from training.measures import measure
 
@@ -22,10 +24,23 @@ EXPRESSION = "mouth", "width", "eyes", "brows"
 LIGHT = "right", "down", "level", "warmth"
 _SMALL_EYES_PX = 90.0
 """Of a face less high than this in its source the white of the eyes cannot be read."""
+SHORT_S = 2.0
+"""Shots shorter than this are short."""
 _WHITES = 5
 """So many faces whose eyes could be read tell the skin."""
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Shots:
+    """The stretches in which a face was followed without a cut, and without losing it."""
+
+    count: int
+    median_s: float
+    """Length of a shot."""
+    short: float
+    """Share of all faces that come from shots shorter than SHORT_S."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,17 +53,18 @@ class SetFacts:
     """Faces in the set."""
     index: NDArray[np.intp]
     """(N,) number in the set."""
-    source: NDArray[np.intp]
-    track: NDArray[np.intp]
     pts_s: Floats
+    """(N,) time inside its film, seconds."""
+    shots: Shots | None
+    """Of the whole set; None where frames lie too far apart to tell."""
     pose: Floats
     """(N, 2) yaw and pitch in degrees, signs as in Note [Head pose]."""
     expression: Floats
     """(N, 4) in the order of EXPRESSION, see Note [Expression]."""
     light: Floats
-    """(N, 4) in the order of LIGHT; level and warmth without the skin's own, where the eyes tell it."""
-    skin_known: bool
-    """Whether the white of the eyes could be read, see Note [White of the eyes]."""
+    """(N, 4) in the order of LIGHT, see Note [Light of a face]; level and warmth hold the skin's own."""
+    skin: tuple[float, float] | None
+    """Level and warmth that are the skin's own, see Note [White of the eyes]; None where the eyes do not tell."""
     sharpness: Floats
     native_px: Floats
     covered: Floats
@@ -88,20 +104,18 @@ def read_facts(faceset: Faceset, on_progress: Callable[[int, int], None] | None 
     track = np.array([record.track for record in records], np.intp)
     pts_s = np.array([record.pts_s for record in records])
     light = np.array([[*each.light[1:3], each.light[0], each.warmth] for each in measures])
-    skin = _skin(light[:, 2:], whites)
     covered, always = _covered(looks)
     main = {record.person for record in records}
     return SetFacts(
         name=faceset.path.name,
         total=len(faceset),
         index=np.array(chosen, np.intp),
-        source=np.array([record.source for record in records], np.intp),
-        track=track,
         pts_s=pts_s,
+        shots=count_shots(faceset.records),
         pose=np.array([[record.yaw, record.pitch] for record in records]),
         expression=np.array([[each.mouth, each.width, each.eyes, each.brows] for each in measures]),
-        light=light - np.array([0, 0, *(skin or (0.0, 0.0))]),
-        skin_known=skin is not None,
+        light=light,
+        skin=_skin(light[:, 2:], whites),
         sharpness=np.array([record.sharpness for record in records]),
         native_px=np.array([record.native_px for record in records]),
         covered=covered,
@@ -109,6 +123,21 @@ def read_facts(faceset: Faceset, on_progress: Callable[[int, int], None] | None 
         person=np.array([r.person for r in records], np.intp) if len(main) > 1 else _persons(vectors, track, pts_s),
         stored_px=float(np.median([np.ptp(faceset.landmarks[i][:, 1]) for i in chosen[:: max(1, len(chosen) // 50)]])),
     )
+
+
+def count_shots(records: Sequence[FaceRecord]) -> Shots | None:
+    """How long faces were followed; None where hardly any face follows another, as of a film sampled sparsely."""
+    order = sorted(records, key=lambda record: (record.source, record.pts_s))
+    follows = [b.pts_s - a.pts_s for a, b in itertools.pairwise(order) if (a.source, a.track) == (b.source, b.track)]
+    if len(follows) < len(order) / 4:
+        return None
+    step_s = float(np.median(follows))
+    times: dict[int, list[float]] = {}
+    for record in order:
+        times.setdefault(record.track, []).append(record.pts_s)
+    lengths = {track: max(pts_s) - min(pts_s) + step_s for track, pts_s in times.items()}
+    short = sum(len(times[track]) for track, length in lengths.items() if length < SHORT_S)
+    return Shots(len(lengths), float(np.median(list(lengths.values()))), short / len(order))
 
 
 def _skin(seen: Floats, whites: list[tuple[float, float] | None]) -> tuple[float, float] | None:

@@ -23,7 +23,7 @@ from training.film import Clip, Film, open_film
 from training.gather import Gatherer
 from training.identity import Reference
 from training.part_store import PartStore, key_of
-from training.search import Finder, Searcher
+from training.search import Finder, Search, Searcher
 
 __all__ = ["Clip", "ExtractConfig", "ExtractProgress", "ExtractReport", "Finder", "SourceReport", "extract"]
 
@@ -128,19 +128,29 @@ class _Plan:
         # The same stretch of the same film may be asked for twice: it is searched once.
         missing: dict[str, Task] = {}
         for unit in self.units:
-            if self.store.holds(unit.task.key):
-                part = self.store.load(unit.task.key, faces=False)
-                self.resumed += 1
-                self._before += part.frames
-                self._frames += part.frames
-                self._faces += len(part.faces)
-            else:
+            part = self._known(unit.task.key)
+            if part is None:
                 missing[unit.task.key] = unit.task
+                continue
+            self.resumed += 1
+            self._before += part.frames
+            self._frames += part.frames
+            self._faces += len(part.faces)
         tasks = list(missing.values())
         if min(jobs, len(tasks)) > 1:
             search_in_processes(tasks, self.config, self.store, min(jobs, len(tasks)), self._seen)
         elif tasks:
             self._search_here(tasks, open_finder)
+
+    def _known(self, key: str) -> Search | None:
+        """What an earlier extraction has found in a part."""
+        if not self.store.holds(key):
+            return None
+        try:
+            return self.store.load(key, faces=False)
+        except FacesetError as error:
+            _log.warning("a part is searched again: %s", error)
+            return None
 
     def _search_here(self, tasks: Sequence[Task], open_finder: Callable[[], Finder] | None) -> None:
         with Searcher(self.config, open_finder) as searcher:

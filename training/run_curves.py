@@ -1,21 +1,18 @@
 """Draws the curves of a run. Series of numbers in, SVG elements for a web page out.
 
-Ink is `currentColor`, the background is left out and sizes are left to the page, so that one drawing serves light and
-dark pages, screens and phones. The same numbers give the same text.
+The same numbers give the same text.
 """
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from training.drawing import INK, drawing, to_svg
 
 Points = Sequence[tuple[float, float]]
 """(step, value), oldest first."""
 
-_INK = "#010203"
-"""Stands for the text colour of the page; no other colour of a drawing equals it."""
 _COLOURS = ("#2f7ed8", "#e08214", "#2ca05a", "#c94f7c", "#8d6bd1", "#6f8f9f", "#b0892f", "#d6604d")
 _SIZE_IN = 5.2, 2.9
 
@@ -35,24 +32,12 @@ class Chart:
 
 def draw(chart: Chart, best_step: float | None = None) -> str:
     """The `<svg>` element of `chart`, a dotted line at `best_step`; an empty text when there is nothing to draw."""
-    import matplotlib
     from matplotlib.figure import Figure
 
     series = {name: points for name, points in chart.series.items() if points}
     if not series:
         return ""
-    with matplotlib.rc_context(
-        {
-            "svg.fonttype": "none",
-            "svg.hashsalt": chart.title,
-            "font.size": 9.0,
-            "text.color": _INK,
-            "axes.edgecolor": _INK,
-            "axes.labelcolor": _INK,
-            "xtick.color": _INK,
-            "ytick.color": _INK,
-        }
-    ):
+    with drawing(chart.title):
         figure = Figure(figsize=_SIZE_IN, layout="constrained")
         axes = figure.add_subplot()
         for (name, points), colour in zip(series.items(), _COLOURS * (len(series) // len(_COLOURS) + 1), strict=False):
@@ -60,28 +45,17 @@ def draw(chart: Chart, best_step: float | None = None) -> str:
             x, y = zip(*points, strict=True)
             axes.plot(x, y, color=colour, label=name, linewidth=1.4, marker=marker, markersize=3)
         for value in chart.marks:
-            axes.axhline(value, color=_INK, linewidth=0.6, alpha=0.5)
+            axes.axhline(value, color=INK, linewidth=0.6, alpha=0.5)
         if best_step is not None:
-            axes.axvline(best_step, color=_INK, linewidth=0.8, linestyle=":", alpha=0.7)
+            axes.axvline(best_step, color=INK, linewidth=0.8, linestyle=":", alpha=0.7)
         if chart.logarithmic and all(value > 0 for points in series.values() for _, value in points):
             axes.set_yscale("log")
         axes.set_xlabel("step")
         axes.set_ylabel(chart.unit, parse_math=False)
-        axes.grid(color=_INK, alpha=0.12)
+        axes.grid(color=INK, alpha=0.12)
         axes.spines[["top", "right"]].set_visible(False)
         if len(series) > 1:
             legend = axes.legend(frameon=False, fontsize=8, ncols=2 if len(series) > 3 else 1)
             for text in legend.get_texts():
                 text.set_parse_math(False)
-        file = io.BytesIO()
-        figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
-    return _inline(file.getvalue().decode())
-
-
-def _inline(document: str) -> str:
-    """The element alone, as wide as the page gives it room."""
-    element = document[document.index("<svg") :]
-    element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
-    head, rest = element.split(">", 1)
-    head = re.sub(r' (width|height)="[^"]*"', "", head)
-    return f"{head}>{rest}".replace(_INK, "currentColor").strip()
+        return to_svg(figure)

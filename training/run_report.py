@@ -1,17 +1,13 @@
 """Writes the page that tells how a run went. A run folder in, RUN/report.html out.
 
 Note [Report]
-    One file without scripts and without anything from elsewhere: pictures and curves lie inside it, so that it can be
-    sent on, and what comes out of files - names, figures, tags - is escaped, because a run may come from a stranger.
-    It names folders, not paths.
+    One file as Note [Pages] says; it names folders, not paths.
 
     What it shows comes from run.json, history.json, the sheets and the event files, see Note [Journal].
 """
 
 from __future__ import annotations
 
-import base64
-import html
 import json
 import logging
 import math
@@ -29,6 +25,7 @@ from training import checkpoint
 from training.checkpoint import RunRecord
 from training.evaluate import LOST_BELOW, worth
 from training.journal import EVENTS, HISTORY, Entry, list_sheets
+from training.page import embed_file, escape, facts, figure, page, tiles
 from training.plateau import forecast
 from training.run_curves import Chart, Points, draw
 
@@ -173,34 +170,25 @@ def _charts(history: Sequence[Entry], scalars: Mapping[str, Points]) -> list[Cha
 def _page(run: Path, record: RunRecord, history: Sequence[Entry], scalars: Mapping[str, Points]) -> str:
     best = _best(history)
     drawings = ((chart, draw(chart, best["iteration"] if best else None)) for chart in _charts(history, scalars))
-    curves = "".join(f"<figure><figcaption>{_text(c.title)}</figcaption>{svg}</figure>" for c, svg in drawings if svg)
-    name = _text(record.config.name)
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{name}: {_text(run.resolve().name)}</title><style>{_CSS}</style></head><body><main>
-<h1>{name} <small>{_text(run.resolve().name)}</small></h1>
-<p class="verdict">{_text(verdict(history))}</p>
+    curves = "".join(figure(chart.title, svg) for chart, svg in drawings)
+    name = escape(record.config.name)
+    body = f"""<h1>{name} <small>{escape(run.resolve().name)}</small></h1>
+<p class="verdict">{escape(verdict(history))}</p>
 {_tiles(best)}
 {_sheets(run)}
 <h2>Curves</h2>
 <p class="note">The dotted line is the best checkpoint.</p>
 <section class="curves">{curves}</section>
 <h2>The run</h2>
-{_facts(record, history, best)}
-</main></body></html>
-"""
+{_facts(record, history, best)}"""
+    return page(f"{record.config.name}: {run.resolve().name}", body, _STYLE)
 
 
 def _tiles(best: Entry | None) -> str:
     """The figures of the best checkpoint."""
-    tiles = "".join(
-        f"<div><b>{_text(title)}</b><strong>{best[name]:{form}}</strong><span>{_text(meaning)}</span></div>"
-        for name, (title, form, meaning) in _MEANINGS.items()
-        if best is not None and name in best
-    )
-    return f'<section class="tiles">{tiles}</section>' if tiles else ""
+    shown = () if best is None else ((name, best[name]) for name in _MEANINGS if name in best)
+    titled = ((*_MEANINGS[name], value) for name, value in shown)
+    return tiles((title, f"{value:{form}}", meaning) for title, form, meaning, value in titled)
 
 
 def _sheets(run: Path) -> str:
@@ -216,20 +204,19 @@ def _sheets(run: Path) -> str:
         try:
             if path.stat().st_size > _LARGEST_FILE:
                 continue
-            picture = base64.b64encode(path.read_bytes()).decode()
+            data = path.read_bytes()
         except OSError:  # the loop that draws sheets also removes them
             continue
         what = f"{title} look, step {int(path.stem)}"
-        image = f'<img alt="{_text(what)}" src="data:image/jpeg;base64,{picture}">'
-        figures.append(f"<figure><figcaption>{_text(what)}</figcaption>{image}</figure>")
+        figures.append(figure(what, embed_file(data, "jpeg", what)))
     return f'<h2>Held-out faces</h2><section class="sheets">{"".join(figures)}</section>'
 
 
 def _facts(record: RunRecord, history: Sequence[Entry], best: Entry | None) -> str:
     config, here = record.config, machine.describe()
     rows = [("Recipe", f"{config.name}: {config.about}" if config.about else config.name)]
-    for side, facts in record.facesets.items():
-        rows.append((side.capitalize(), f"{Path(facts['path']).name}, {facts['faces']} faces"))
+    for side, held in record.facesets.items():
+        rows.append((side.capitalize(), f"{Path(held['path']).name}, {held['faces']} faces"))
     model = config.model
     rows.append(("Model", f"{model.family}, {model.resolution} pixels, crop {config.crop}"))
     rows.append(
@@ -244,8 +231,7 @@ def _facts(record: RunRecord, history: Sequence[Entry], best: Entry | None) -> s
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     rows.append(("Machine", f"{here['cpu']}, {here['cores']} cores, {gpu}, {here['os']}"))
     rows.append(("Software", f"Python {here['python']}, torch {torch.__version__}"))
-    cells = "".join(f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in rows)
-    return f"<table>{cells}</table>"
+    return facts(rows)
 
 
 def _span(seconds: float) -> str:
@@ -253,21 +239,4 @@ def _span(seconds: float) -> str:
     return f"{seconds:.0f} s" if minutes < 2 else f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
-def _text(value: object) -> str:
-    return html.escape(str(value))
-
-
-_CSS = """
-:root{color-scheme:light dark;--ink:#1c2126;--soft:#5b6670;--page:#fff;--card:#f3f5f7}
-@media(prefers-color-scheme:dark){:root{--ink:#e4e8ec;--soft:#9aa6b1;--page:#14181c;--card:#1f252b}}
-*{box-sizing:border-box}body{margin:0;background:var(--page);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
-main{max-width:1240px;margin:0 auto;padding:20px}h1{margin:0 0 8px}h1 small{color:var(--soft);font-weight:400}
-h2{margin:32px 0 8px}.verdict{font-size:1.15em;margin:0 0 16px}.note{color:var(--soft);margin:0 0 8px}
-section{display:flex;flex-wrap:wrap;gap:14px}.tiles div{flex:1 1 200px}
-.tiles div,figure{background:var(--card);border-radius:8px;padding:12px;margin:0}
-.tiles strong{display:block;font-size:1.7em;line-height:1.3}.tiles span,figcaption{color:var(--soft);font-size:.86em}
-.curves figure,.sheets figure{flex:1 1 320px;max-width:410px}
-svg,img{display:block;width:100%;height:auto}table{border-collapse:collapse}
-th{text-align:left;font-weight:600;padding:4px 16px 4px 0;vertical-align:top;white-space:nowrap}
-td{overflow-wrap:anywhere}
-"""
+_STYLE = ".curves figure,.sheets figure{flex:1 1 320px;max-width:410px}"

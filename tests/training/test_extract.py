@@ -9,21 +9,21 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
-import av
+import cv2
 import numpy as np
 import pytest
 
-from realtime.actors import ADA, BO, Actor, Renderer, motion
+from realtime.actors import ADA, BO, motion
 from realtime.align import canonical_mesh, frame_to_crop, transform
 from realtime.detect import FaceFinder
 from realtime.errors import FacesetError, LiveswapError, SourceError, UsageError
 from realtime.frame import Face, Frame, ImageU8
 from realtime.video_file import VideoFile
+from tests.acted import act, hold_still, write_film
 from tests.tiny_faceset import files_of
-from training.extract import ExtractConfig, ExtractProgress, extract
+from training.extract import Clip, ExtractConfig, ExtractProgress, extract
 from training.faceset import Faceset
 
 FRAMES = 24
@@ -36,25 +36,9 @@ FOUND_SHARE = 0.98
 """Frames of the real clips, in all of which the face is in view."""
 
 
-def write_video(path: Path, images: Sequence[ImageU8], fps: int = 30) -> Path:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps), options={"crf": "12", "preset": "ultrafast"})
-        stream.height, stream.width = images[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        for image in images:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "bgr24")))
-        container.mux(stream.encode(None))
-    return path
-
-
-def render(actor: Actor, seed: int) -> list[ImageU8]:
-    camera = Renderer(actor, 320, 240, supersample=1.0, background_seed=seed)
-    return [camera.render(pose, frame=i).image for i, pose in enumerate(motion(FRAMES, seed=seed, yaw=15, hand=False))]
-
-
 @pytest.fixture(scope="module")
 def pictures() -> dict[str, list[ImageU8]]:
-    return {"ada": render(Actor(ADA), 1), "bo": render(Actor(BO), 2)}
+    return {"ada": act(ADA, 1, FRAMES), "bo": act(BO, 2, FRAMES), "still": hold_still(ADA, 20)}
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +46,17 @@ def clips(tmp_path_factory: pytest.TempPathFactory, pictures: dict[str, list[Ima
     folder = tmp_path_factory.mktemp("clips")
     empty = [np.full((240, 320, 3), 90, np.uint8)] * FRAMES
     ada, bo = pictures["ada"], pictures["bo"]
-    scenes = {"ada": ada, "bo": bo, "empty": empty, "cut": ada[:12] + bo[:12], "sometimes": ada[:12] + empty[:6]}
-    return {name: write_video(folder / f"{name}.mp4", images) for name, images in scenes.items()}
+    side_by_side = [np.concatenate(pair, axis=1) for pair in zip(ada, bo, strict=True)]
+    scenes = {
+        "still": pictures["still"],
+        "both": side_by_side,
+        "ada": ada,
+        "bo": bo,
+        "empty": empty,
+        "cut": ada[:12] + bo[:12],
+        "sometimes": ada[:12] + empty[:6],
+    }
+    return {name: write_film(folder / f"{name}.mp4", images) for name, images in scenes.items()}
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +165,80 @@ def test_progress_counts_frames_and_faces(tmp_path: Path, clips: dict[str, Path]
     extract([clips["sometimes"]], tmp_path / "set", SMALL, seen.append)
     assert [step.frames_done for step in seen] == list(range(1, 19))
     assert (seen[-1].source, seen[-1].frames_total, seen[-1].faces) == ("sometimes.mp4", 18, 12)
+
+
+def test_faces_that_show_nothing_new_are_dropped_and_counted(tmp_path: Path, clips: dict[str, Path]) -> None:
+    report = extract([clips["still"]], tmp_path / "set", ExtractConfig(size=64))
+    assert report.faces + report.sources[0].left_out["near duplicate"] == 20
+    assert report.faces <= 2
+    every = extract([clips["still"]], tmp_path / "every", SMALL)
+    assert (every.faces, every.sources[0].left_out) == (20, {})
+
+
+def test_every_face_is_measured(ada: Faceset) -> None:
+    measured = [record.measures for record in ada.records]
+    assert all(each is not None and each.covered < 0.5 for each in measured)
+    assert len({each.mouth for each in measured if each}) > FRAMES / 2
+
+
+def test_two_people_in_one_picture_are_told_apart(tmp_path: Path, clips: dict[str, Path]) -> None:
+    report = extract([clips["both"]], tmp_path / "set", replace(SMALL, max_faces=2))
+    records = Faceset.open(tmp_path / "set").records
+    assert report.persons == {0: FRAMES, 1: FRAMES}
+    assert len({(record.track, record.person) for record in records}) == 2
+
+
+def test_one_person_is_chosen_by_a_picture(tmp_path: Path, clips: dict[str, Path]) -> None:
+    others = act(BO, 5, 3)
+    for number, image in enumerate(others):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), image)
+    wanted = [tmp_path / f"{number}.png" for number in range(len(others))]
+    report = extract([clips["both"]], tmp_path / "set", replace(SMALL, max_faces=2), person=wanted)
+    assert report.sources[0].left_out == {"another person": FRAMES}
+    assert report.persons == {0: FRAMES}
+    alone = extract([clips["bo"]], tmp_path / "bo", SMALL, person=wanted)
+    assert alone.faces == FRAMES
+
+
+def test_nobody_on_the_picture_is_in_the_video(tmp_path: Path, clips: dict[str, Path]) -> None:
+    cv2.imwrite(str(tmp_path / "bo.png"), act(BO, 5, 1)[0])
+    with pytest.raises(FacesetError, match="use a video that shows the person of --person"):
+        extract([clips["ada"]], tmp_path / "set", SMALL, person=[tmp_path / "bo.png"])
+    assert os.listdir(tmp_path) == ["bo.png"]
+
+
+def test_only_whom_the_videos_show_most_is_taken_when_asked(tmp_path: Path, clips: dict[str, Path]) -> None:
+    config = replace(SMALL, main_person=True)
+    report = extract([clips["ada"], clips["sometimes"], clips["bo"]], tmp_path / "set", config)
+    assert [source.faces for source in report.sources] == [FRAMES, 12, 0]
+    assert report.sources[2].left_out == {"another person": FRAMES}
+
+
+def test_a_stretch_of_a_film_is_taken(tmp_path: Path, clips: dict[str, Path]) -> None:
+    report = extract([Clip(clips["ada"], 0.2, 0.4), clips["bo"]], tmp_path / "set", SMALL)
+    records = Faceset.open(tmp_path / "set").records
+    assert [record.frame_index for record in records if record.source == 0] == list(range(6, 12))
+    assert next(record.pts_s for record in records) == pytest.approx(0.2, abs=1e-4)
+    assert [source.frames_read for source in report.sources] == [6, FRAMES]
+
+
+def test_the_same_film_may_be_named_twice(tmp_path: Path, clips: dict[str, Path]) -> None:
+    report = extract([clips["ada"], clips["ada"]], tmp_path / "set", SMALL)
+    assert [source.faces for source in report.sources] == [FRAMES, FRAMES]
+    assert {record.source for record in Faceset.open(tmp_path / "set").records} == {0, 1}
+
+
+def test_a_folder_of_pictures_is_a_film(tmp_path: Path, pictures: dict[str, list[ImageU8]]) -> None:
+    folder = tmp_path / "stills"
+    folder.mkdir()
+    for number, image in enumerate(pictures["ada"][:4]):
+        cv2.imwrite(str(folder / f"{number}.png"), image)
+    cv2.imwrite(str(folder / "4.png"), np.concatenate([pictures["bo"][0], np.zeros_like(pictures["bo"][0])]))
+    report = extract([folder], tmp_path / "set", SMALL)
+    faceset = Faceset.open(tmp_path / "set")
+    assert (faceset.sources[0].name, faceset.sources[0].frames, report.faces) == ("stills", 5, 5)
+    assert faceset.records[4].track != faceset.records[3].track
+    assert report.persons == {0: 4, 1: 1}
 
 
 class ScriptedFinder:
