@@ -17,6 +17,7 @@ from realtime import __version__, front
 from realtime.errors import UsageError
 from realtime.screen import Screen, log_lines
 from training.command import add_train_flags, train
+from training.coverage_command import add_coverage_flags, coverage
 from training.extract_command import add_extract_flags, add_frames_flags, extract, frames
 from training.faceset_command import add_faceset_actions
 
@@ -64,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     facesets = "look at facesets, import, merge, split, prune, sort and export them"
     add_faceset_actions(commands.add_parser("faceset", help=facesets, description=f"{facesets.capitalize()}."))
 
+    add_coverage_flags(command("coverage", coverage, "tell before training whether one set of faces covers another"))
     add_train_flags(command("train", train, "train the identity's face onto the performer's motion"))
 
     evaluate = command("evaluate", _evaluate, "score a run on its held-out faces")

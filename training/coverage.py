@@ -233,7 +233,7 @@ def best_shift(there: Floats, wanted: Floats, most: float) -> float:
 
 
 def _detail(identity: SetFacts, performer: SetFacts, shown_px: float) -> Floats:
-    """(M,) units by which the identity lacks height or sharpness beside what each of the performer's frames will show."""
+    """(M,) units by which the identity lacks height or sharpness beside what will be shown of each frame."""
     pairs = (
         (identity.native_px, np.minimum(performer.native_px, shown_px), HEIGHT_FREE),
         (identity.sharpness, performer.sharpness, SHARPNESS_FREE),

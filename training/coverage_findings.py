@@ -204,7 +204,7 @@ def _detail(found: Coverage) -> Iterator[Finding]:
     loss, share, worst = found.loss("detail"), float(frames.mean()), _worst(found, frames)
     if np.log2(wanted / max(height, 1e-3)) > 0.25:
         fact = (
-            f"The identity's faces are {height:.0f} pixels high in their film where {wanted:.0f} will be shown, so that "
+            f"The identity's faces are {height:.0f} pixels high in their film, {wanted:.0f} will be shown, so that "
             "the swap is softer than its surroundings"
         )
         remedy = f"film the identity closer or with {_times(wanted / height)} the resolution"
