@@ -49,7 +49,8 @@ def dfl_facts(data: bytes, name: str) -> Facts:
 
 def facts_of_dict(values: dict[str, Plain], name: str) -> Facts:
     """The facts in DeepFaceLab's dictionary. Raises FacesetError for values of the wrong kind."""
-    kind = values.get("face_type") or "full_face"
+    kind = values.get("face_type")
+    kind = "full_face" if kind is None else kind
     if not isinstance(kind, str) or kind not in FACE_TYPES:
         raise FacesetError(f"{name}: 'face_type' is none that is known; leave the file out or get an undamaged copy")
     found = {

@@ -18,7 +18,7 @@ from realtime.files import explain
 from realtime.images import natural_order
 from training.dfl_jpeg import dfl_facts
 from training.dfl_pak import list_pak
-from training.faceset_index import MAX_FACES, MAX_SOURCES, SourceRecord
+from training.faceset_index import INDEX, MAX_FACES, MAX_SOURCES, SourceRecord
 from training.foreign import MAX_FILE_BYTES, Facts, ForeignFile, SourcePlace
 from training.import_faceswap import Alignments, faceswap_facts, read_alignments
 from training.picture_bytes import PNG
@@ -53,6 +53,8 @@ def list_files(source: Path) -> list[ForeignFile]:
         raise UsageError(explain(error, source)) from error
     except ValueError as error:
         raise UsageError(f"{str(source)!r} is no file name; check it") from error
+    if INDEX in names:
+        raise UsageError(f"{source} is a faceset already; use it as it is")
     pictures = [name for name in names if Path(name).suffix.lower() in ENDINGS]
     if not pictures and PACK in names:
         return list_pak(source / PACK)
@@ -60,7 +62,7 @@ def list_files(source: Path) -> list[ForeignFile]:
         raise UsageError(f"{source} holds no JPG and no PNG; give a folder of face crops, or a {PACK}")
     if len(pictures) > MAX_FACES:
         raise UsageError(f"{source} holds {len(pictures)} pictures, at most {MAX_FACES} are read; split it")
-    return [ForeignFile(_printable(name), _FileReader(source / name)) for name in pictures]
+    return [ForeignFile(_printable(name), _FileReader(source / name, _printable(name))) for name in pictures]
 
 
 def find_alignments(source: Path, given: Path | None) -> Alignments | None:
@@ -124,6 +126,7 @@ class _FileReader:
     """Reads one file when it is called."""
 
     path: Path
+    name: str
 
     def __call__(self) -> bytes:
-        return read_plain_file(self.path, MAX_FILE_BYTES)
+        return read_plain_file(self.path, MAX_FILE_BYTES, self.name, "leave it out")

@@ -153,7 +153,8 @@ class _Import:
         if not count:
             first = self._sentences[0] if self._sentences else "it is empty"
             files = sum(self._refused.values())
-            raise FacesetError(f"no usable face in {self._source}, {files} files were left out; the first: {first}")
+            left_out = "1 file was left out" if files == 1 else f"{files} files were left out, the first"
+            raise FacesetError(f"no usable face in {self._source}, {left_out}: {first}")
 
     def report(
         self, out: Path, sha256: str, kind: str, files: int, sources: Sequence[SourceRecord], seconds: float

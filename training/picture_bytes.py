@@ -5,12 +5,19 @@ Note [What reaches the decoder]
     parts that pixels need. Thumbnails, colour profiles, text and whatever else the file carries never reach the
     library that decodes it, and PNG data is unpacked once, a piece at a time, to see that it gives as many bytes as
     the picture needs and no more. Only plain files are read: 8 bits a sample, one scan, at most MAX_SIDE_PX wide.
+
+    The decoder paints what is left of a damaged scan and complains on the error output of the process, which is the
+    only place where it tells. So that output is caught while it works: a picture that it complains about is refused.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
+from typing import Self
 
 import cv2
 import numpy as np
@@ -22,6 +29,10 @@ from training.foreign import MAX_SIDE_PX
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _REMEDY = "leave the file out or get an undamaged copy"
 _PIECE = 1 << 20
+_STDERR = 2
+_COMPLAINT = re.compile(
+    rb"^(?:Corrupt JPEG|Premature end|Invalid|Unsupported|Inconsistent|libpng|\[ WARN).*\n?", re.MULTILINE
+)
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Colour type of a PNG -> samples in a pixel."""
 _JPEG_PARTS = frozenset((0xC0, 0xC1, 0xC4, 0xDB, 0xDD, 0xE0, 0xEE))
@@ -130,10 +141,45 @@ def _check_size(width: int, height: int, name: str) -> None:
 
 
 def _decode(data: bytes, width: int, height: int, name: str) -> ImageU8:
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise FacesetError(f"{name} cannot be decoded; {_REMEDY}") from error
-    if image is None or image.shape != (height, width, 3):
-        raise FacesetError(f"{name} cannot be decoded; {_REMEDY}")
+    with _ErrorOutput() as complaints:
+        try:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        except cv2.error as error:
+            raise FacesetError(f"{name} cannot be decoded; {_REMEDY}") from error
+    if image is None or image.shape != (height, width, 3) or complaints.heard:
+        raise FacesetError(f"{name} is damaged, not all of it can be decoded; {_REMEDY}")
     return np.asarray(image, np.uint8)
+
+
+class _ErrorOutput:
+    """Catches what C libraries write to the error output; what is no decoder's complaint is passed on afterwards."""
+
+    def __init__(self) -> None:
+        self.heard = False
+        self._handles: tuple[int, int] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            saved = os.dup(_STDERR)
+        except OSError:  # it is closed: nobody hears anything
+            return self
+        reader, writer = os.pipe()
+        for end in (reader, writer):
+            os.set_blocking(end, False)  # a full pipe must not stop the decoder
+        os.dup2(writer, _STDERR)
+        os.close(writer)
+        self._handles = saved, reader
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handles is None:
+            return
+        saved, reader = self._handles
+        os.dup2(saved, _STDERR)
+        with suppress(BlockingIOError):
+            said = os.read(reader, 1 << 16)
+            others = _COMPLAINT.sub(b"", said)
+            self.heard = others != said
+            os.write(saved, others)
+        os.close(saved)
+        os.close(reader)

@@ -55,6 +55,8 @@ class _Machine:
         self._memo: dict[int, object] = {}
 
     def run(self) -> object:
+        if self._take(1) != b"\x80" or not 2 <= self.number(1) <= 5:
+            raise Refused("it is no pickle of protocol 2 to 5")
         while True:
             code = self._take(1)[0]
             if code == 0x2E:  # STOP
@@ -117,10 +119,6 @@ class _Machine:
         self.push(tuple(reversed(values)))
 
     # The opcodes that are more than a constant.
-
-    def protocol(self) -> None:
-        if self.number(1) > 5:
-            raise Refused("it is of a later protocol")
 
     def append(self, values: list[object]) -> None:
         target = self._top()
@@ -220,7 +218,6 @@ class _Machine:
 
 
 _STEPS: dict[int, Callable[[_Machine], None]] = {
-    0x80: _Machine.protocol,
     0x95: _Machine.frame,
     ord("("): lambda m: m.push(_MARK),
     ord("N"): lambda m: m.push(None),

@@ -28,16 +28,19 @@ _NPY_MAGIC = b"\x93NUMPY\x01\x00"
 _NPY_HEADER = re.compile(rb"\{'descr': '<f4', 'fortran_order': False, 'shape': \(([0-9, ]+)\), \} *\n")
 
 
-def read_plain_file(path: Path, longest: int) -> bytes:
-    """The bytes of an ordinary file of at most `longest` bytes. Raises FacesetError; follows no link."""
-    check_plain_file(path, longest)
+def read_plain_file(path: Path, longest: int, name: str = "", remedy: str = _REMEDY) -> bytes:
+    """The bytes of an ordinary file of at most `longest` bytes. Raises FacesetError; follows no link.
+
+    `name` is what complaints call the file when its own name is a stranger's, `remedy` how they end.
+    """
+    check_plain_file(path, longest, name, remedy)
     try:
         with path.open("rb") as file:
             data = file.read(longest + 1)
     except OSError as error:
-        raise FacesetError(explain(error, path)) from error
+        raise FacesetError(explain(error, Path(name or path))) from error
     if len(data) > longest:
-        raise FacesetError(f"{path} grew while it was read; try again")
+        raise FacesetError(f"{name or path} grew while it was read; try again")
     return data
 
 
@@ -50,16 +53,16 @@ def file_sha256(path: Path) -> str:
         raise FacesetError(explain(error, path)) from error
 
 
-def check_plain_file(path: Path, longest: int) -> int:
+def check_plain_file(path: Path, longest: int, name: str = "", remedy: str = _REMEDY) -> int:
     """The size of `path` in bytes, if it is an ordinary file of at most `longest` bytes; else FacesetError."""
     try:
         info = path.lstat()
     except OSError as error:
-        raise FacesetError(explain(error, path)) from error
+        raise FacesetError(explain(error, Path(name or path))) from error
     if not stat.S_ISREG(info.st_mode):
-        raise FacesetError(f"{path} is a link or no ordinary file; {_REMEDY}")
+        raise FacesetError(f"{name or path} is a link or no ordinary file; {remedy}")
     if info.st_size > longest:
-        raise FacesetError(f"{path} has {info.st_size} bytes, at most {longest} are read; {_REMEDY}")
+        raise FacesetError(f"{name or path} has {info.st_size} bytes, at most {longest} are read; {remedy}")
     return info.st_size
 
 
