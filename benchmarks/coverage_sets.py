@@ -179,30 +179,38 @@ class Studio:
         image = read_picture(picture)
         if scale != 1:
             image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
-        faces = self._finder.find(Frame(image, number, 0.0, 0.0))
-        if not faces:
-            return
-        mesh, geometry = faces[0].landmarks, writer.stored_geometry
-        crop = align(image, faces[0], geometry)
-        to_crop = invert(crop.crop_to_frame)
-        depth = mesh[:468, 2] * math.hypot(to_crop[0, 0], to_crop[1, 0])
-        points = np.column_stack([transform(to_crop, mesh[:468]), depth]).astype(np.float32)
-        pose = head_pose(mesh)
-        writer.add(
-            crop.image,
-            points,
-            source=0,
-            frame_index=number,
-            pts_s=number / FPS,
-            track=track,
-            score=faces[0].score,
-            sharpness=sharpness(crop, geometry, points),
-            native_px=face_height_px(mesh),
-            yaw=pose.yaw,
-            pitch=pose.pitch,
-            roll=pose.roll,
-            measures=measure(crop.image, points, geometry),
-        )
+        store_face(writer, self._finder, image, number, number / FPS, track)
+
+
+def store_face(
+    writer: FacesetWriter, finder: FaceFinder, image: ImageU8, number: int, pts_s: float, track: int = 0
+) -> bool:
+    """Find and store the first face of a picture, with all that extraction knows of it; False where there is none."""
+    faces = finder.find(Frame(image, number, pts_s, pts_s))
+    if not faces:
+        return False
+    mesh, geometry = faces[0].landmarks, writer.stored_geometry
+    crop = align(image, faces[0], geometry)
+    to_crop = invert(crop.crop_to_frame)
+    depth = mesh[:468, 2] * math.hypot(to_crop[0, 0], to_crop[1, 0])
+    points = np.column_stack([transform(to_crop, mesh[:468]), depth]).astype(np.float32)
+    pose = head_pose(mesh)
+    writer.add(
+        crop.image,
+        points,
+        source=0,
+        frame_index=number,
+        pts_s=pts_s,
+        track=track,
+        score=faces[0].score,
+        sharpness=sharpness(crop, geometry, points),
+        native_px=face_height_px(mesh),
+        yaw=pose.yaw,
+        pitch=pose.pitch,
+        roll=pose.roll,
+        measures=measure(crop.image, points, geometry),
+    )
+    return True
 
 
 def write_picture(path: Path, image: ImageU8) -> None:
