@@ -254,6 +254,9 @@ def _import(args: argparse.Namespace, screen: Screen) -> int:
     screen.say(f"{args.out}: {report.faces} faces ({report.coverage_kind}) of {report.files} files")
     if report.refused:
         screen.note(f"left out: {_reasons(report.refused)}; the first: {report.sentences[0]}")
+    if len(report.persons) > 1:
+        counts = ", ".join(map(str, report.persons.values()))
+        screen.note(f"{len(report.persons)} people seem to be in it, with {counts} faces; look at {args.out}/sheet.png")
     if report.made_up > 0.02:
         share = f"{100 * report.made_up:.0f} %"
         screen.note(f"{share} of the crops lies beyond the pictures and repeats their edge; --coverage-kind full: less")

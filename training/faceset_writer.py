@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -138,6 +139,10 @@ class FacesetWriter:
     def add_source(self, source: SourceRecord) -> None:
         """Name the next source; sources count from 0."""
         self._sources.append(source)
+
+    def name_people(self, persons: Mapping[int, int]) -> None:
+        """Say who each track shows, for those who know it only when all faces are written: track -> person."""
+        self._records = [replace(each, person=persons.get(each.track, each.person)) for each in self._records]
 
     def close(self) -> str:
         """Write the index and give the folder its name; the sha256 of the set. Safe to call twice.

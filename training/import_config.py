@@ -68,6 +68,8 @@ class ImportReport:
     """Mean share of the crops that lies beyond the edge of the pictures and repeats it, [0, 1]."""
     sources: dict[str, int]
     """Faces by the name of their source."""
+    persons: dict[int, int]
+    """Faces of each person; how well they are told apart: training.identity."""
     seconds: float
 
     def to_json(self) -> dict[str, object]:

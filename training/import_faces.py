@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from realtime.align import CropGeometry, full_face, whole_face
 from realtime.errors import FacesetError
 from realtime.frame import ImageU8
-from realtime.region import box_overlap
 from training.contact_sheet import pick_evenly
 from training.faceset_index import SourceRecord
 from training.faceset_writer import FacesetWriter, check_target
 from training.foreign import Facts, ForeignFile
 from training.foreign_list import KnownFile, find_alignments, list_files, look_through, read_facts
+from training.identity import embed
 from training.import_config import ImportConfig, ImportProgress, ImportReport
+from training.import_tracks import People, Tracks
 from training.looks import sharpness
 from training.measures import Measures, measure
 from training.picture_bytes import PNG, decode_any_jpeg, decode_any_png
@@ -39,9 +40,6 @@ _log = logging.getLogger(__name__)
 
 _TRIED = 9
 """So many pictures are looked at to see how much they show."""
-_FOLLOW_GAP_S = 0.15
-_SAME_PLACE = 0.3
-"""Overlap of a face with the one before it in its track."""
 _MOST_SENTENCES = 20
 
 
@@ -77,6 +75,7 @@ def import_faces(
                 writer.add_source(record)
             job.store(known, sources, writer)
             job.need(len(writer))
+            writer.name_people(job.people.persons())
             sha256 = writer.close()
     report = job.report(out, sha256, kind, len(files), sources, round(time.monotonic() - started_s, 3))
     _log.info("%d faces from %d files in %.1f s: %s", report.faces, report.files, report.seconds, out)
@@ -90,6 +89,8 @@ class _Measured:
     face: Realigned
     sharpness: float
     measures: Measures
+    identity: NDArray[np.float32]
+    """(24,), see training.identity."""
 
 
 class _Import:
@@ -105,6 +106,7 @@ class _Import:
         self._counts: Counter[str] = Counter()
         self._by_source: Counter[int] = Counter()
         self._made_up: list[float] = []
+        self.people = People()
 
     def look_through(self, files: Sequence[ForeignFile]) -> tuple[list[KnownFile], list[SourceRecord]]:
         """What there is to import, and from which sources."""
@@ -134,7 +136,7 @@ class _Import:
 
     def store(self, known: Sequence[KnownFile], sources: Sequence[SourceRecord], writer: FacesetWriter) -> None:
         """Cut and write the face of every file that shows a usable one."""
-        tracks = _Tracks(round(_FOLLOW_GAP_S * self._config.fps))
+        tracks = Tracks(self._config.fps)
         for i, each in enumerate(known):
             self._tell(ImportProgress("import", i, len(known), len(writer)))
             try:
@@ -175,6 +177,7 @@ class _Import:
             masks_left_out=self._counts["masked"],
             made_up=round(statistics.fmean(self._made_up), 4),
             sources=dict(names),
+            persons=self.people.counts(),
             seconds=seconds,
         )
 
@@ -192,21 +195,23 @@ class _Import:
         try:
             face = realign(image, facts, found, geometry, margin)
             measures = measure(face.crop.image, face.mesh, stored)
+            identity = embed(face.crop.image, face.mesh)
         except ValueError:
             return "implausible"
         if face.native_px < self._config.min_native_px:
             return "too small"
-        return _Measured(face, sharpness(face.crop, stored, face.mesh), measures)
+        return _Measured(face, sharpness(face.crop, stored, face.mesh), measures, identity)
 
-    def _write(self, made: _Measured, facts: Facts, each: KnownFile, tracks: _Tracks, writer: FacesetWriter) -> None:
-        face = made.face
+    def _write(self, made: _Measured, facts: Facts, each: KnownFile, tracks: Tracks, writer: FacesetWriter) -> None:
+        face, pts_s, track = made.face, each.frame / self._config.fps, tracks.number(each, made.face.box)
+        self.people.add(track, pts_s, made.identity)
         writer.add(
             face.crop.image,
             face.mesh,
             source=each.source,
             frame_index=each.frame,
-            pts_s=each.frame / self._config.fps,
-            track=tracks.number(each, face.box),
+            pts_s=pts_s,
+            track=track,
             score=face.score,
             sharpness=made.sharpness,
             native_px=face.native_px,
@@ -224,30 +229,3 @@ class _Import:
         self._refused[reason] += 1
         if len(self._sentences) < _MOST_SENTENCES:
             self._sentences.append(sentence)
-
-
-class _Tracks:
-    """Numbers faces that stay in their place from frame to frame. Frames of one source come in order."""
-
-    def __init__(self, gap_frames: int) -> None:
-        self._gap, self._next = max(gap_frames, 1), 0
-        self._last: list[tuple[KnownFile, NDArray[np.float64], int]] = []
-
-    def number(self, file: KnownFile, box: NDArray[np.float64] | None) -> int:
-        """The track of this face: that of the face in its place a moment ago, or a new one."""
-        self._last = [
-            each for each in self._last if each[0].source == file.source and file.frame - each[0].frame <= self._gap
-        ]
-        track = None
-        if box is not None:
-            before = [each for each in self._last if each[0].frame < file.frame]
-            overlaps = [float(box_overlap(box, each[1][None])[0]) for each in before]
-            if overlaps and max(overlaps) > _SAME_PLACE:
-                past = before[int(np.argmax(overlaps))]
-                self._last = [each for each in self._last if each is not past]
-                track = past[2]
-        if track is None:
-            track, self._next = self._next, self._next + 1
-        if box is not None:
-            self._last.append((file, box, track))
-        return track

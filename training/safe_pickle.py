@@ -36,6 +36,8 @@ def read_plain(data: bytes, name: str, *, most_values: int = 100_000) -> Plain:
     `name` is what complaints call the file. Raises FacesetError, one sentence, for anything else: code, damage,
     nesting deeper than MAX_DEPTH, more than `most_values` values.
     """
+    # Nobody writes a value in less than a byte, unless it stands for one that was there before.
+    most_values = min(most_values, len(data))
     try:
         return _Copy(most_values).copy(_Machine(data, most_values).run(), 0)
     except Refused as why:

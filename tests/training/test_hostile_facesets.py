@@ -20,8 +20,8 @@ ALL = {"jpg": 140, "png": 120, "pak": 80, "json": 80, "set": 80}
 """500."""
 MEMORY_MB = 700
 """More than the largest allowed files take when they are opened: 64 MB of packed alignments become lists."""
-SECONDS = 120
-"""An overloaded machine needs long for the largest allowed file of alignments."""
+SECONDS = 60
+"""Of the processor; the largest file of alignments that is allowed takes half of it."""
 LONGEST = 700
 """Characters of a sentence, with the path of a folder of the tests in it."""
 

@@ -183,6 +183,16 @@ def test_the_same_files_give_the_same_bytes(seeker: MeshSeeker, tmp_path: Path) 
     assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
 
 
+def test_two_people_get_two_numbers(seeker: MeshSeeker, tmp_path: Path) -> None:
+    source = dfl_folder(tmp_path / "aligned", frames=(0, 1, 2))
+    for number in range(2):
+        one = shot(number, who="bo")
+        (source / f"1000{number}.jpg").write_bytes(dfl_jpg(one, dfl_dict(one, frame=900 + number)))
+    report = take(source, tmp_path / "set", seeker)
+    assert report.persons == {0: 3, 1: 2}
+    assert [record.person for record in Faceset.open(tmp_path / "set").records] == [0, 0, 0, 1, 1]
+
+
 def test_progress_reaches_every_file(seeker: MeshSeeker, tmp_path: Path) -> None:
     seen: list[ImportProgress] = []
     source = dfl_folder(tmp_path / "aligned")
