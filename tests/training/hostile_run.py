@@ -69,7 +69,7 @@ def open_case(source: Path, out: Path, kind: str, seeker: MeshSeeker) -> str:
 
 
 def main(work: Path, cases: list[tuple[str, int]]) -> list[dict[str, Any]]:
-    """Run the cases below `work`; for each what was said, what must not have happened, seconds of the processor, memory in MB."""
+    """Run the cases below `work`; for each what was said and seen, CPU seconds, and memory in MB."""
     os.chdir(work)
     results = []
     target = work / "target"
