@@ -10,11 +10,12 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -93,13 +94,26 @@ def _start(config: ExtractConfig, store: PartStore, jobs: int) -> dict[Connectio
             here, there = context.Pipe()
             name = f"extract-{number}"
             process = context.Process(target=_work, args=(there, config, store.folder), name=name, daemon=True)
-            process.start()
+            with _ctrl_c_ignored():  # and inherited: a process that is still importing would tell of it at length
+                process.start()
             there.close()
             workers[here] = process
     except BaseException:
         _end(workers)
         raise
     return workers
+
+
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _end(workers: dict[Connection, BaseProcess]) -> None:

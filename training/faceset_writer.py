@@ -197,6 +197,8 @@ class FacesetWriter:
         captions = [f"{r.pts_s:.1f} s yaw {r.yaw:+.0f}" for r in picked]
         if len(self._sources) > 1:
             captions = [f"video {r.source + 1} {text}" for r, text in zip(picked, captions, strict=True)]
+        if any(record.person for record in self._records):
+            captions = [f"person {r.person + 1} {text}" for r, text in zip(picked, captions, strict=True)]
         done, png = cv2.imencode(".png", draw_contact_sheet([crop[inner, inner] for crop in crops], captions))
         return png.tobytes() if done else b""
 

@@ -13,7 +13,7 @@ Note [Who is who]
     and light move, that happens to
 
         looks compared     1 with 1   3 with 3   6 with 6
-        equal error rate    6.5 %      1.3 %      0.1 %
+        equal error rate    6.5 %      1.2 %      0.1 %
 
     of the pairs. Tracks of 3 looks of all 80 at once come into groups of which 91 % is one person; nobody is in two.
     Three real people, filmed once each: halves of one film lie 1.6 to 2.5 apart, two films 9 to 14. So passers-by are
