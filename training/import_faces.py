@@ -203,7 +203,8 @@ class _Import:
         return _Measured(face, sharpness(face.crop, stored, face.mesh), measures, identity)
 
     def _write(self, made: _Measured, facts: Facts, each: KnownFile, tracks: Tracks, writer: FacesetWriter) -> None:
-        face, pts_s, track = made.face, each.frame / self._config.fps, tracks.number(each, made.face.box)
+        face, pts_s = made.face, each.frame / self._config.fps
+        track = tracks.number(each, face.box, made.identity)
         self.people.add(track, pts_s, made.identity)
         writer.add(
             face.crop.image,

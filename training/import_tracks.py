@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from realtime.region import box_overlap
 from training.foreign_list import KnownFile
-from training.identity import LOOK_S, cluster
+from training.identity import LOOK_S, cluster, likeness
 
 _FOLLOW_GAP_S = 0.15
 """Frames further apart do not follow each other, as in extraction."""
@@ -21,31 +22,50 @@ _SAME_PLACE = 0.3
 """Overlap of a face with the one before it in its track."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Last:
+    """The last face of a track."""
+
+    file: KnownFile
+    box: NDArray[np.float64] | None
+    identity: NDArray[np.float32]
+    track: int
+
+
 class Tracks:
-    """Numbers faces that stay in their place from frame to frame. Frames of one source come in order."""
+    """Numbers faces that stay in their place from frame to frame. Frames of one source come in order.
+
+    Where no place is known, a face follows the one with its number in the frame before if they look like one person.
+    """
 
     def __init__(self, fps: float) -> None:
         self._gap, self._next = max(round(_FOLLOW_GAP_S * fps), 1), 0
-        self._last: list[tuple[KnownFile, NDArray[np.float64], int]] = []
+        self._last: list[_Last] = []
 
-    def number(self, file: KnownFile, box: NDArray[np.float64] | None) -> int:
-        """The track of this face: that of the face in its place a moment ago, or a new one."""
+    def number(self, file: KnownFile, box: NDArray[np.float64] | None, identity: NDArray[np.float32]) -> int:
+        """The track of this face, with its `box` (4,) in the source and its vector: an old one, or a new one."""
         self._last = [
-            each for each in self._last if each[0].source == file.source and file.frame - each[0].frame <= self._gap
+            each for each in self._last if each.file.source == file.source and file.frame - each.file.frame <= self._gap
         ]
-        track = None
-        if box is not None:
-            before = [each for each in self._last if each[0].frame < file.frame]
-            overlaps = [float(box_overlap(box, each[1][None])[0]) for each in before]
-            if overlaps and max(overlaps) > _SAME_PLACE:
-                past = before[int(np.argmax(overlaps))]
-                self._last = [each for each in self._last if each is not past]
-                track = past[2]
-        if track is None:
-            track, self._next = self._next, self._next + 1
-        if box is not None:
-            self._last.append((file, box, track))
+        found = self._followed(file, box, identity)
+        if found:
+            self._last = [each for each in self._last if each is not found]
+        else:
+            self._next += 1
+        track = found.track if found else self._next - 1
+        self._last.append(_Last(file, box, identity, track))
         return track
+
+    def _followed(
+        self, file: KnownFile, box: NDArray[np.float64] | None, identity: NDArray[np.float32]
+    ) -> _Last | None:
+        earlier = [each for each in self._last if each.file.frame < file.frame and (each.box is None) == (box is None)]
+        if box is None:
+            same = [each for each in earlier if each.file.face == file.face]
+            alike = [each for each in same if likeness(each.identity, identity, 1, 1) < 1]
+            return alike[-1] if alike else None
+        overlaps = [float(box_overlap(box, each.box[None])[0]) for each in earlier if each.box is not None]
+        return earlier[int(np.argmax(overlaps))] if overlaps and max(overlaps) > _SAME_PLACE else None
 
 
 class People:

@@ -152,6 +152,15 @@ def test_a_track_goes_on_while_the_face_stays_in_its_place(seeker: MeshSeeker, t
     assert [record.track for record in Faceset.open(tmp_path / "set").records] == [0, 0, 1, 2]
 
 
+def test_a_track_without_places_goes_on_while_the_person_looks_the_same(seeker: MeshSeeker, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for frame, (number, who) in enumerate([(0, "ada"), (1, "ada"), (0, "bo"), (1, "bo")]):
+        (tmp_path / "photos" / f"clip_{frame:04d}_0.jpg").write_bytes(jpg(shot(number, who=who).crop))
+    take(tmp_path / "photos", tmp_path / "set", seeker)
+    tracks = [record.track for record in Faceset.open(tmp_path / "set").records]
+    assert tracks[0] == tracks[1] != tracks[2] == tracks[3]
+
+
 def test_bad_files_are_left_out_and_told(seeker: MeshSeeker, tmp_path: Path) -> None:
     source = dfl_folder(tmp_path / "aligned")
     (source / "code.jpg").write_bytes(dfl_jpg(shot(), raw=b"\x80\x02cposix\nsystem\n."))
