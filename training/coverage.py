@@ -41,7 +41,7 @@ EXPRESSION_UNITS = 0.15, 0.15, 0.06, 0.1
 """The same for EXPRESSION: about twice the noise of the measures."""
 LIGHT_UNITS = 0.25, 0.25, 0.6, 0.35
 """The same for LIGHT."""
-PEOPLE_DIFFER = {"width": 0.12, "eyes": 0.03, "brows": 0.08, "level": 0.5, "warmth": 0.25}
+PEOPLE_DIFFER = {"width": 0.12, "eyes": 0.03, "brows": 0.08, "level": 1.0, "warmth": 0.3}
 SKINS_DIFFER = {"level": 2.0, "warmth": 1.2}
 """Instead of these where the white of the eyes could not be read."""
 HALF = 2.5
@@ -71,8 +71,10 @@ _BLOCK = 256
 class SetQuality:
     """How much a set holds."""
 
+    looked_at: int
+    """Faces."""
     effective: int
-    """Different looks: near-equal faces count once; of a large set, of the faces that were looked at."""
+    """Different looks: near-equal faces count once; of a large set, those that were looked at."""
     strangers: float
     """Share of faces that show somebody else than most do."""
     hidden: float
@@ -148,6 +150,7 @@ def judge_set(facts: SetFacts) -> SetQuality:
     """What can be said about one set alone."""
     own = facts.person == 0
     return SetQuality(
+        looked_at=len(facts),
         effective=count_looks(scaled(take(facts, own))["together"]),
         strangers=float(1 - own.mean()),
         hidden=float((facts.covered > HIDES).mean()),

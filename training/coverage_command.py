@@ -156,7 +156,7 @@ def _result(found: Coverage, verdict: Verdict, advice: Advice) -> dict[str, Any]
             side: {
                 "folder": facts.name,
                 "faces": facts.total,
-                "looked_at": len(facts),
+                "looked_at": found.quality[side].looked_at,
                 "different_looks": found.quality[side].effective,
                 "strangers": round(found.quality[side].strangers, 4),
                 "hidden": round(found.quality[side].hidden, 4),

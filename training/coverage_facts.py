@@ -15,7 +15,7 @@ from training.cover import FaceLook, general_look, read_look, unlike
 from training.eye_white import read_eye_white
 from training.faceset import Faceset
 from training.faceset_index import FaceRecord
-from training.identity import LOOK_S, cluster, embed
+from training.identity import LOOK_S, cluster, embed, likeness
 from training.measures import measure
 
 MOST_FACES = 1500
@@ -26,6 +26,11 @@ _SMALL_EYES_PX = 90.0
 """Of a face less high than this in its source the white of the eyes cannot be read."""
 SHORT_S = 2.0
 """Shots shorter than this are short."""
+SURELY_ANOTHER = 3.0
+"""Likeness from which on a group of faces is somebody else: groups of one person, rendered or real, were found 1 to 2
+apart, a few faces with a hand before them 3, and other rendered people 5 to 10."""
+PALEST = -0.5
+"""Skin reflects at least so many stops less than the white of the eyes; eyes that say otherwise lie in the shade."""
 _WHITES = 5
 """So many faces whose eyes could be read tell the skin."""
 
@@ -50,7 +55,7 @@ class SetFacts:
     name: str
     """Of its folder."""
     total: int
-    """Faces in the set."""
+    """Faces in the set; of a larger one than MOST_FACES only some were looked at."""
     index: NDArray[np.intp]
     """(N,) number in the set."""
     pts_s: Floats
@@ -72,7 +77,7 @@ class SetFacts:
     covered_always: float
     """Share of the set's own median look that is unlike faces in general: hair, a beard, or something that stays."""
     person: NDArray[np.intp]
-    """(N,) 0 for whom the set shows most."""
+    """(N,) 0 for whom the set shows most, 1 for somebody else."""
     stored_px: float
     """Height of a face in the stored crops, pixels."""
 
@@ -105,7 +110,6 @@ def read_facts(faceset: Faceset, on_progress: Callable[[int, int], None] | None 
     pts_s = np.array([record.pts_s for record in records])
     light = np.array([[*each.light[1:3], each.light[0], each.warmth] for each in measures])
     covered, always = _covered(looks)
-    main = {record.person for record in records}
     return SetFacts(
         name=faceset.path.name,
         total=len(faceset),
@@ -120,7 +124,7 @@ def read_facts(faceset: Faceset, on_progress: Callable[[int, int], None] | None 
         native_px=np.array([record.native_px for record in records]),
         covered=covered,
         covered_always=always,
-        person=np.array([r.person for r in records], np.intp) if len(main) > 1 else _persons(vectors, track, pts_s),
+        person=_persons(vectors, np.array([record.person for record in records], np.intp), track, pts_s),
         stored_px=float(np.median([np.ptp(faceset.landmarks[i][:, 1]) for i in chosen[:: max(1, len(chosen) // 50)]])),
     )
 
@@ -146,7 +150,7 @@ def _skin(seen: Floats, whites: list[tuple[float, float] | None]) -> tuple[float
     if len(pairs) < _WHITES:
         return None
     level, warmth = np.median([own - np.array(white) for own, white in pairs], axis=0).tolist()
-    return level, warmth
+    return min(level, PALEST), warmth
 
 
 def _covered(looks: list[FaceLook]) -> tuple[Floats, float]:
@@ -159,11 +163,28 @@ def _covered(looks: list[FaceLook]) -> tuple[Floats, float]:
     return np.array([unlike(look, usual) for look in looks]), always
 
 
-def _persons(vectors: list[NDArray[np.float32]], track: NDArray[np.intp], pts_s: Floats) -> NDArray[np.intp]:
-    """(N,) who each face is; a track is one person."""
+def _persons(
+    vectors: list[NDArray[np.float32]], known: NDArray[np.intp], track: NDArray[np.intp], pts_s: Floats
+) -> NDArray[np.intp]:
+    """(N,) who each face is: 0 for whom the set shows most, 1 for whoever is surely somebody else.
+
+    `known` is what extraction said; a set of which it said nothing is clustered here, a track being one person.
+    """
+    points = np.array(vectors, np.float64)
+    groups = known if known.any() else _cluster_tracks(points, track, pts_s)
+    person = np.zeros(len(points), np.intp)
+    main = points[groups == 0].mean(axis=0)
+    for group in np.unique(groups[groups > 0]):
+        own = groups == group
+        apart = likeness(points[own].mean(axis=0), main, float(own.sum()), float((groups == 0).sum()))
+        person[own] = apart > SURELY_ANOTHER
+    return person
+
+
+def _cluster_tracks(points: Floats, track: NDArray[np.intp], pts_s: Floats) -> NDArray[np.intp]:
     _, place, faces = np.unique(track, return_inverse=True, return_counts=True)
-    means = np.zeros((len(faces), len(vectors[0])))
-    np.add.at(means, place, np.array(vectors))
+    means = np.zeros((len(faces), points.shape[1]))
+    np.add.at(means, place, points)
     means /= faces[:, None]
     spans = [np.ptp(pts_s[place == i]) for i in range(len(faces))]
     looks = np.maximum(np.minimum(np.array(spans) / LOOK_S, faces), 1.0)

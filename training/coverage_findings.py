@@ -20,6 +20,8 @@ CUTS = 0.045
 """What jump cuts count as, see Note [Order of findings]."""
 _EXTREME = 3
 """The identity's limit is its third most extreme face: one face that was misread does not move it."""
+_RARE = 0.03
+"""A smaller share of frames is not worth filming for."""
 _FAR = 2.5
 """Units at which a frame counts as not covered."""
 _POSE_STEP = 4.0
@@ -82,10 +84,10 @@ def _beyond(found: Coverage, cause: str, have: Floats, want: Floats, side: _Side
     limit = float(np.sort(there)[-min(_EXTREME, len(there))])
     frames = wanted > limit + side.step
     most = float(np.percentile(wanted[frames], 95)) if frames.any() else limit
-    fact = f"{_percent(frames.mean())} of the performer's frames {side.does}"
+    fact = f"{percent(frames.mean())} of the performer's frames {side.does}"
     if limit_text:
         fact += limit_text.format(limit=max(limit, 0))
-    remedy = side.remedy.format(low=_down5(limit), high=_up5(most))
+    remedy = side.remedy.format(range=_range(limit, most))
     return Finding(cause, found.loss(cause, frames), float(frames.mean()), fact, remedy, _worst(found, frames))
 
 
@@ -93,13 +95,13 @@ def _pose(found: Coverage) -> Iterator[Finding]:
     turned = " ({limit:.0f} degrees at most)"
     sides = (
         _Side(0, 1, _POSE_STEP, "look further left in the image (the person's own right) than any identity frame",
-              "film the identity turning to their own right, {low}-{high} degrees"),
+              "film the identity turning to their own right, {range}"),
         _Side(0, -1, _POSE_STEP, "look further right in the image (the person's own left) than any identity frame",
-              "film the identity turning to their own left, {low}-{high} degrees"),
+              "film the identity turning to their own left, {range}"),
         _Side(1, 1, _POSE_STEP, "look further down than any identity frame",
-              "film the identity looking down, {low}-{high} degrees"),
+              "film the identity looking down, {range}"),
         _Side(1, -1, _POSE_STEP, "look further up than any identity frame",
-              "film the identity looking up, {low}-{high} degrees"),
+              "film the identity looking up, {range}"),
     )  # fmt: skip
     for side in sides:
         yield _beyond(found, "pose", found.identity.pose, found.performer.pose, side, turned)
@@ -115,7 +117,7 @@ def _pose(found: Coverage) -> Iterator[Finding]:
             "pose",
             found.loss("pose", frames),
             float(frames.mean()),
-            f"{_percent(frames.mean())} of the performer's frames look where few of the identity's do, around {where}",
+            f"{percent(frames.mean())} of the performer's frames look where few of the identity's do, around {where}",
             "film the identity moving the head slowly through all directions, also up and down while turned",
             _worst(found, frames),
         )
@@ -177,7 +179,7 @@ def _light(found: Coverage) -> Iterator[Finding]:
 def _in_general(found: Coverage, cause: str) -> Iterator[Finding]:
     """When no single measure goes beyond its limit, but they do together."""
     frames = found.distances[cause] > _FAR
-    if frames.mean() < 0.01:
+    if frames.mean() < _RARE:
         return
     what = {
         "pose": ("turn the head otherwise than the identity does", "film the identity looking in all directions"),
@@ -192,7 +194,7 @@ def _in_general(found: Coverage, cause: str) -> Iterator[Finding]:
         "detail": ("are finer than the identity's", "film the identity closer and sharper"),
     }[cause]
     share = float(frames.mean())
-    fact = f"{_percent(share)} of the performer's frames {what[0]}"
+    fact = f"{percent(share)} of the performer's frames {what[0]}"
     yield Finding(cause, found.loss(cause), share, fact, what[1], _worst(found, frames))
 
 
@@ -218,27 +220,30 @@ def _detail(found: Coverage) -> Iterator[Finding]:
 
 
 def _few(found: Coverage, side: str) -> Finding:
-    facts, quality = facts_of(found, side), found.quality[side]
-    total = facts.total
-    same = "" if quality.effective > 0.7 * len(facts) else f", but only {quality.effective} different looks among them"
+    quality, total = found.quality[side], facts_of(found, side).total
+    same = (
+        ""
+        if quality.effective > 0.7 * quality.looked_at
+        else f", but only {quality.effective} different looks among them"
+    )
     fact = f"The {side}'s set has {total} faces{same}"
     remedy = (
         "film some minutes in which the head turns, the mouth talks and the light changes; a few hundred "
         "different looks make a good set"
     )
-    return Finding(f"{side} few", found.loss(f"{side} few"), quality.effective / max(len(facts), 1), fact, remedy)
+    return Finding(f"{side} few", found.loss(f"{side} few"), quality.effective / quality.looked_at, fact, remedy)
 
 
 def _mixed(found: Coverage, side: str) -> Finding:
     share = found.quality[side].strangers
-    fact = f"{_percent(share)} of the {side}'s faces seem to show somebody else than the others do"
-    remedy = f"keep one person with 'liveswap faceset prune {facts_of(found, side).name} --person 0 --out NEW'"
+    fact = f"{percent(share)} of the {side}'s faces seem to show somebody else than the others do"
+    remedy = "look at the contact sheet, and extract again with --person main, or with a picture of the right person"
     return Finding(f"{side} mixed", found.loss(f"{side} mixed"), share, fact, remedy)
 
 
 def _hidden(found: Coverage, side: str) -> Finding:
     share = found.quality[side].hidden
-    fact = f"In {_percent(share)} of the {side}'s frames something hides part of the face - a hand, hair, a microphone"
+    fact = f"In {percent(share)} of the {side}'s frames something hides part of the face - a hand, hair, a microphone"
     remedy = (
         "film the identity again with a free face, or drop these frames: liveswap faceset prune --max-covered 0.2"
         if side == "identity"
@@ -268,17 +273,16 @@ def _worst(found: Coverage, frames: NDArray[np.bool_]) -> tuple[int, ...]:
     return tuple(int(row) for row in rows[np.argsort(-found.risk[rows], kind="stable")])
 
 
-def _percent(share: float) -> str:
-    return "Less than 1 %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
+def percent(share: float) -> str:
+    """A share as words."""
+    return "less than 1 %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
 
 
 def _times(ratio: float) -> str:
     return "twice" if 1.8 <= ratio <= 2.2 else f"{ratio:.1f} times"
 
 
-def _down5(value: float) -> str:
-    return f"{max(0, int(value // 5) * 5)}"
-
-
-def _up5(value: float) -> str:
-    return f"{int(-(-value // 5) * 5)}"
+def _range(low: float, high: float) -> str:
+    """From what is there to what is needed, in steps of five degrees."""
+    start, end = max(0, int(low // 5) * 5), int(-(-high // 5) * 5)
+    return f"{start} to {end} degrees" if start else f"up to {max(end, 5)} degrees"

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from training.coverage import SIDES, Coverage
 from training.coverage_advice import Advice
-from training.coverage_findings import Finding, facts_of
+from training.coverage_findings import Finding, facts_of, percent
 from training.coverage_plots import Pair
 from training.coverage_verdict import Verdict
 from training.page import embed_picture, escape, facts, figure, page, tiles
@@ -58,8 +58,8 @@ def _tiles(found: Coverage) -> str:
     risky = float((found.risk > 0.5).mean())
     return tiles(
         (
-            ("Predicted", f"{found.score:.0%}", "of what a preset can give"),
-            ("Frames at risk", f"{risky:.0%}", "of the performer's, that lose more than half"),
+            ("Predicted", f"{percent(found.score)}", "of what a preset can give"),
+            ("Frames at risk", f"{percent(risky)}", "of the performer's, that lose more than half"),
             ("Identity", f"{identity.effective} looks", f"different ones among {found.identity.total} faces"),
             ("Performer", f"{performer.effective} looks", f"different ones among {found.performer.total} faces"),
         )
@@ -72,7 +72,7 @@ def _findings(findings: Sequence[Finding]) -> str:
     rows = "".join(
         f"<li><b>{escape(_cause(finding.cause))}</b> {escape(finding.fact)}.<br>"
         f'<span class="do">{escape(_sentence(finding.remedy))}</span> '
-        f'<span class="cost">costs about {finding.loss:.0%}</span></li>'
+        f'<span class="cost">costs about {percent(finding.loss)}</span></li>'
         for finding in findings
     )
     return f'<ol class="findings">{rows}</ol>'
@@ -93,7 +93,7 @@ def _pairs(pairs: Sequence[Pair]) -> str:
         return ""
     shown = "".join(
         figure(
-            f"risk {pair.risk:.0%}, most of it {pair.cause}",
+            f"risk {percent(pair.risk)}, most of it {pair.cause}",
             f'<div class="pair">{embed_picture(pair.performer, f"performer, face {pair.frame}")}'
             f"{embed_picture(pair.identity, f'nearest of the identity, face {pair.nearest}')}</div>",
         )
@@ -122,8 +122,8 @@ def _sets(found: Coverage) -> str:
             ("Down to up", f"{-pitch[1]:.0f} to {-pitch[0]:.0f} degrees"),
             ("Height of a face", f"{np.median(held.native_px):.0f} pixels"),
             ("Sharpness", f"{np.median(held.sharpness):.1f}"),
-            ("Something in front", f"{quality.hidden:.0%} of faces"),
-            ("Somebody else", f"{quality.strangers:.0%} of faces"),
+            ("Something in front", f"{percent(quality.hidden)} of faces"),
+            ("Somebody else", f"{percent(quality.strangers)} of faces"),
             ("Shots", shots),
         ):
             rows.setdefault(name, []).append(value)
@@ -135,7 +135,7 @@ def _sets(found: Coverage) -> str:
 
 
 def _losses(losses: Mapping[str, float]) -> str:
-    known = [(_cause(cause).rstrip(":"), f"{loss:.0%}") for cause, loss in losses.items() if loss >= 0.005]
+    known = [(_cause(cause).rstrip(":"), f"{percent(loss)}") for cause, loss in losses.items() if loss >= 0.005]
     return facts(known[:_MOST_LOSSES]) if known else "<p>Nothing.</p>"
 
 

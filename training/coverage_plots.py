@@ -53,7 +53,7 @@ def pose_map(found: Coverage) -> Figure:
         axes.axvline(0, color=INK, linewidth=0.5, alpha=0.3)
     if lacking.any():
         x, y = _as_seen(found.performer.pose[lacking])
-        label = f"{lacking.mean():.0%} where the identity does not look"
+        label = f"{100 * lacking.mean():.0f} % where the identity does not look"
         for axes in (left, right):
             axes.scatter(x, y, s=7, color=MISSING, linewidths=0, alpha=0.7, label=label if axes is right else None)
         right.legend(loc="lower right", fontsize=7.5, frameon=False)

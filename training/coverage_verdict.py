@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from training.coverage import SIDES, Coverage
-from training.coverage_findings import CUTS, NOTED, Finding, facts_of, findings_of
+from training.coverage_findings import CUTS, NOTED, Finding, facts_of, findings_of, percent
 
 Level = Literal["GO", "WARN", "STOP"]
 STOPPED = 0.25
@@ -62,7 +62,7 @@ def _rounded(losses: dict[str, float]) -> dict[str, float]:
 
 
 def _summary(level: Level, found: Coverage, findings: tuple[Finding, ...]) -> str:
-    share = f"{found.score:.0%} of what a preset can give"
+    share = f"{percent(found.score)} of what a preset can give"
     if level == "GO":
         return f"The identity covers the performer: expect about {share}; train."
     if level == "WARN":
@@ -87,5 +87,5 @@ def _notes(found: Coverage) -> Iterator[str]:
             )
         if facts.shots is None:
             yield f"The {side}'s frames lie too far apart to tell how often the film cuts."
-        if facts.total > len(facts):
-            yield f"Of the {side}'s {facts.total} faces {len(facts)} were looked at, spread evenly."
+        if facts.total > quality.looked_at:
+            yield f"Of the {side}'s {facts.total} faces {quality.looked_at} were looked at, spread evenly."
