@@ -15,7 +15,7 @@ LIVE_START, LIVE_END = "<!-- figures of the live loop -->", "<!-- end of live fi
 TRAIN_START, TRAIN_END = "<!-- figures of training -->", "<!-- end of training figures -->"
 _LIVE = ("bench", "live_cpu", "overload", "soak", "occlusion")
 """Results that the live figures come from."""
-_TRAINING = ("quality", "training_speed", "many_performers")
+_TRAINING = ("quality", "training_speed", "many_performers", "ablation")
 """Results that the figures of training come from."""
 _STAGES = {
     "detect": "find and choose the face",
@@ -126,9 +126,9 @@ def _occlusion(result: dict[str, Any]) -> str:
 
 def training_figures(results: dict[str, dict[str, Any]]) -> str:
     """README's figures of training, from the results named in _TRAINING."""
-    quality, speed, many = (results[name] for name in _TRAINING)
+    quality, speed, many, parts = (results[name] for name in _TRAINING)
     machine, nothing = quality["machine"], quality["no_swap"]
-    digits = {"identity_transfer": 2, "face_psnr_db": 1, "face_ssim": 3, "landmark_error_iod": 3}
+    digits = {"identity_transfer": 2, "face_psnr_db": 1, "face_ssim": 3, "landmark_error_iod": 3, "flicker": 1}
     still = " | ".join(f"{nothing[metric]:.{count}f}" for metric, count in digits.items())
     lines = [
         f"Recipes side by side: {quality['minutes']:g} minutes each on the same rendered actors, {quality['threads']} "
@@ -136,8 +136,8 @@ def training_figures(results: dict[str, dict[str, Any]]) -> str:
         f"{machine['cores']} cores of a shared {machine['cpu']}, no GPU). Peers' recipes have their layers, losses, "
         "augmentation, optimizer and precision, in our code; `@` is as many samples instead of as many minutes.",
         "",
-        "| recipe | identity transfer | PSNR, dB | SSIM | landmark error | steps | faces/s |",
-        "|---|---|---|---|---|---|---|",
+        "| recipe | identity transfer | PSNR, dB | SSIM | landmark error | flicker | steps | faces/s |",
+        "|---|---|---|---|---|---|---|---|",
         f"| no swap | {still} | | |",
     ]
     for name, row in quality["rows"].items():
@@ -146,7 +146,7 @@ def training_figures(results: dict[str, dict[str, Any]]) -> str:
     challenger = quality["challenger"]
     others = {name: found for name, found in quality["reaches"].items() if not name.startswith(challenger)}
     reached = [_reached(challenger, name, found) for name, found in others.items()]
-    return "\n".join([*lines, "", *reached, "", _speed(speed), "", _strangers(many)])
+    return "\n".join([*lines, "", *reached, "", _speed(speed), "", _strangers(many), "", _parts(parts)])
 
 
 def _form(value: dict[str, float] | None, digits: int) -> str:
@@ -169,8 +169,8 @@ def _speed(result: dict[str, Any]) -> str:
     return (
         f"Speed on the layers of faceswap's `lightweight`, batch 16 a side, {result['threads']} threads: {ours:.0f} "
         f"faces a second, {told['by_clock']:.1f} times as many as that recipe in our code as faceswap trains it, and "
-        f"{told['recorded']:.1f} times what faceswap itself reached on another machine; wanted were {result['goal']:g} "
-        f"times. With `light-128` it is {light:.0f} faces a second."
+        f"{told['recorded']:.1f} times what faceswap itself reached on another machine (wanted: {result['goal']:g} times). "
+        f"With `light-128` it is {light:.0f} faces a second."
     )
 
 
@@ -181,6 +181,22 @@ def _strangers(result: dict[str, Any]) -> str:
         f"Onto {result['unseen']} performers whom no model has seen, after {result['minutes']:g} minutes: identity "
         f"transfer / SSIM {', '.join(told)}; no swap {_pair(nothing)} (`python -m benchmarks.many_performers`)."
     )
+
+
+def _parts(result: dict[str, Any]) -> str:
+    digits = {"identity_transfer": 3, "face_psnr_db": 2, "face_ssim": 3}
+    lines = [
+        f"What each part of `{result['recipe']}` is worth: one of them taken away (or something else put in) at a time, "
+        f"{result['minutes']:g} minutes, {result['seeds']} seeds, variant less recipe (`python -m benchmarks.ablation`).",
+        "",
+        "| variant | what it is | identity transfer | PSNR, dB | SSIM | verdict |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in result["rows"].items():
+        if "verdict" in row:
+            changed = " | ".join(f"{row['mean_difference'][metric]:+.{count}f}" for metric, count in digits.items())
+            lines.append(f"| {name} | {row['what']} | {changed} | {row['verdict']} |")
+    return "\n".join(lines)
 
 
 def _pair(scores: dict[str, Any]) -> str:

@@ -19,6 +19,8 @@ from benchmarks.readme_figures import (
     training_figures,
     training_results,
 )
+from training.config import TrainConfig, load_recipe
+from training.presets import fingerprint
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,3 +43,10 @@ def test_rendering_changes_only_what_lies_between_the_marks() -> None:
         )
     )
     assert render(text, *reports(), live, training) == f"{wanted}after"
+
+
+def test_recipes_were_measured_as_they_are_shipped() -> None:
+    rows = {name: row for name, row in training_results()["quality"]["rows"].items() if "@" not in name}
+    assert len(rows) >= 3
+    for name, row in rows.items():
+        assert fingerprint(TrainConfig.from_dict(row["config"])) == fingerprint(load_recipe(name)), name
