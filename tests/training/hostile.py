@@ -39,7 +39,7 @@ CANARY = "canary"
 ESCAPES = (
     "../../../escaped",
     "/etc/escaped",
-    "C:\\escaped\\x",
+    "C:" + "\\escaped\\x",
     "a/../../escaped",
     "\0",
     "x" * 5000,

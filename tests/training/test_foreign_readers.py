@@ -40,7 +40,7 @@ from training.import_faceswap import faceswap_facts, read_alignments
         ("portrait.png", SourcePlace()),
         ("20230101123456789.png", SourcePlace()),
         ("../../x/clip_1.png", SourcePlace("clip", 1)),
-        ("C:\\x\\clip_1.png", SourcePlace("clip", 1)),
+        ("C:" + "\\x\\clip_1.png", SourcePlace("clip", 1)),
         ("a\0\n_1.png", SourcePlace("a??", 1)),
         ("", SourcePlace()),
     ],
