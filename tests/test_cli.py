@@ -30,6 +30,7 @@ COMMANDS = (
     "demo",
     "extract",
     "frames",
+    "coverage",
     "train",
     "evaluate",
     "export",
