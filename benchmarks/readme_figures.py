@@ -169,8 +169,8 @@ def _speed(result: dict[str, Any]) -> str:
     return (
         f"Speed on the layers of faceswap's `lightweight`, batch 16 a side, {result['threads']} threads: {ours:.0f} "
         f"faces a second, {told['by_clock']:.1f} times as many as that recipe in our code as faceswap trains it, and "
-        f"{told['recorded']:.1f} times what faceswap itself reached on another machine (wanted: {result['goal']:g} times). "
-        f"With `light-128` it is {light:.0f} faces a second."
+        f"{told['recorded']:.1f} times what faceswap itself reached on another machine (wanted: {result['goal']:g} "
+        f"times). With `light-128` it is {light:.0f} faces a second."
     )
 
 
@@ -186,8 +186,8 @@ def _strangers(result: dict[str, Any]) -> str:
 def _parts(result: dict[str, Any]) -> str:
     digits = {"identity_transfer": 3, "face_psnr_db": 2, "face_ssim": 3}
     lines = [
-        f"What each part of `{result['recipe']}` is worth: one of them taken away (or something else put in) at a time, "
-        f"{result['minutes']:g} minutes, {result['seeds']} seeds, variant less recipe (`python -m benchmarks.ablation`).",
+        f"What each part of `{result['recipe']}` is worth: one taken away, or something else put in, at a time, "
+        f"{result['minutes']:g} minutes, {result['seeds']} seeds; variant less recipe (`benchmarks.ablation`).",
         "",
         "| variant | what it is | identity transfer | PSNR, dB | SSIM | verdict |",
         "|---|---|---|---|---|---|",
