@@ -145,6 +145,7 @@ def _notes(notes: Sequence[str]) -> str:
 
 
 _STYLE = """
+h1{line-height:1.25}h1 small{font-size:.6em}.tiles div{flex:1 1 140px}
 .level{border-radius:6px;padding:2px 10px;color:#fff;font-weight:700;margin-right:6px}
 .go{background:#21834a}.warn{background:#a65f00}.stop{background:#b3261e}
 .findings{padding-left:1.4em;margin:0}.findings li{margin:0 0 12px}.cost{color:var(--soft);font-size:.86em}
