@@ -152,6 +152,8 @@ def score_frames(model: Path, scene: RenderedScene, blend: BlendSettings, thread
 def predict(job: Job, identity: SetFacts, frames: SetFacts, numbers: Sequence[int], shown_px: float) -> dict[str, Any]:
     """What the report says about one set: the score, its first finding and the risk of every scored frame."""
     found = cover(identity, frames, shown_px)
+    # The scored frames are too few to train on, and nobody does: they are what was filmed later.
+    found = replace(found, costs={cause: cost for cause, cost in found.costs.items() if cause != "performer few"})
     verdict = judge(found)
     return {
         "predicted": round(found.score, 4),
