@@ -4,9 +4,10 @@
         [--facesets DIR] [--jobs 2] [--ladder] [--json FILE] [--plot FILE.png]
     python -m benchmarks.ablation --list
 
-Each variant is trained for the same minutes on the same faces with the same seeds as the recipe itself, its swap is
-scored against the exact answer, and the differences are taken seed by seed. `--ladder` adds a second table: from the
-recipe with everything taken away, one part after the other put back.
+Each variant is trained on the same faces with the same seeds as the recipe itself, for the same minutes of one
+processor core, whatever else the machine does meanwhile. Its swap is scored against the exact answer, and the
+differences are taken seed by seed. `--ladder` adds a second table: from the recipe with everything taken away, one part
+after the other put back.
 
 Note [Verdicts]
     A difference in a score counts when it has the same sign for every seed and is on average larger than LEAST; with
@@ -174,9 +175,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--recipe", default="light-128")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these variants instead of all")
     parser.add_argument("--ladder", action="store_true", help="also from a plain trainer upwards")
-    parser.add_argument("--minutes", type=float, default=3.0, help="of training for each cell (default 3)")
+    parser.add_argument("--minutes", type=float, default=3.0, help="of processor time for each cell (default 3)")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=1, help="of each training (default 1)")
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time (default 1)")
     parser.add_argument("--work", type=Path, help="folder for everything that is made on the way")
     parser.add_argument("--facesets", type=Path, help="folder that holds identity-faces and performer-faces")
@@ -197,17 +197,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    ground = prepare(args.work, frames=args.frames, facesets=args.facesets, threads=args.threads, say=console.print)
+    ground = prepare(args.work, frames=args.frames, facesets=args.facesets, say=console.print)
     named = [(args.recipe, recipe), *((variant.name, variant.apply(recipe)) for variant in variants)]
     named += ladder(recipe) if args.ladder else []
-    cells = [Cell(name, replace(config, seed=seed)) for name, config in named for seed in range(args.seeds)]
+    cells = [
+        Cell(name, replace(config, seed=seed), by_processor=True)
+        for name, config in named
+        for seed in range(args.seeds)
+    ]
 
     def done(result: dict[str, Any], count: int, all_cells: int) -> None:
         score = _scores(result)["identity_transfer"]
         console.print(f"{count}/{all_cells} {result['name']} seed {result['seed']}: identity transfer {score:.3f}")
 
     results = run_cells(evenly(cells), ground, args.work, jobs=args.jobs, on_done=done)
-    facts = {"minutes": args.minutes, "seeds": args.seeds, "threads": args.threads, "jobs": args.jobs}
+    facts = {"minutes": args.minutes, "seeds": args.seeds, "threads": 1, "clock": "processor", "jobs": args.jobs}
     report = make_report(results, variants, args.recipe, facts)
     show(report, console)
     if args.json is not None:

@@ -14,6 +14,7 @@ import copy
 import json
 import multiprocessing
 import shutil
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -45,6 +46,8 @@ class Cell:
     """With its budget and its seed."""
     marks: tuple[float, ...] = (1.0,)
     """Shares of the budget at which it is scored, rising; the last is 1."""
+    by_processor: bool = False
+    """Whether minutes are those of the processor, which other programs take nothing of; for one thread."""
 
     @property
     def seed(self) -> int:
@@ -141,6 +144,7 @@ def evenly(values: Iterable[Cell]) -> list[Cell]:
 def _train(cell: Cell, ground: Ground, folder: Path) -> list[dict[str, Any]]:
     """Train, and export the averaged weights at every mark: where and when that was."""
     config = replace(cell.config, threads=ground.threads, evaluate_every=NEVER, save_every=NEVER)
+    config = replace(config, evaluate_every_s=float(NEVER), save_every_s=float(NEVER))
     snapshots: list[dict[str, Any]] = []
 
     def export_at_marks(progress: Progress, ema: SwapModel) -> None:
@@ -153,7 +157,8 @@ def _train(cell: Cell, ground: Ground, folder: Path) -> list[dict[str, Any]]:
             elapsed_s = round(progress.elapsed_s, 2)
             snapshots.append({"mark": mark, "model": name, "iteration": progress.iteration, "elapsed_s": elapsed_s})
 
-    train(ground.identity, ground.performer, folder / "run", config, on_step=export_at_marks)
+    clock = time.process_time if cell.by_processor else time.monotonic
+    train(ground.identity, ground.performer, folder / "run", config, on_step=export_at_marks, clock=clock)
     if len(snapshots) < len(cell.marks):
         raise KeyboardInterrupt
     return snapshots

@@ -81,12 +81,24 @@ class TrainConfig:
     """Steps between looks at the held-out faces."""
     save_every: int = 250
     """Steps between checkpoints."""
+    evaluate_every_s: float = 300.0
+    """Seconds after which there is a look all the same, where steps are slow."""
+    save_every_s: float = 120.0
+    """Seconds after which there is a checkpoint all the same."""
     seed: int = 0
     threads: int | None = None
     """CPU threads; None: all cores."""
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "clip", "evaluate_every", "save_every", "minutes"):
+        for name in (
+            "learning_rate",
+            "clip",
+            "evaluate_every",
+            "save_every",
+            "evaluate_every_s",
+            "save_every_s",
+            "minutes",
+        ):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"{name} has to be above 0, got {value}")

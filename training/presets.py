@@ -93,7 +93,18 @@ def preset_rows(measured: Path = MEASURED) -> list[PresetRow]:
 def fingerprint(config: TrainConfig) -> str:
     """Of what the recipe sets otherwise than the defaults, but for name, text, budget, seed, threads and intervals."""
     values, defaults = _flat(config.to_dict()), _flat(TrainConfig().to_dict())
-    aside = ("name", "about", "minutes", "iterations", "seed", "threads", "evaluate_every", "save_every")
+    aside = {
+        "name",
+        "about",
+        "minutes",
+        "iterations",
+        "seed",
+        "threads",
+        "evaluate_every",
+        "save_every",
+        "evaluate_every_s",
+        "save_every_s",
+    }
     set_here = {name: value for name, value in values.items() if value != defaults.get(name) and name not in aside}
     return hashlib.sha256(json.dumps(set_here, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -43,8 +43,6 @@ from training.schedule import Budget, average_decay, learning_rate, occluded_sha
 from training.settle import settle
 from training.watchdog import Verdict, Watchdog
 
-LOOK_S, SAVE_S = 300.0, 120.0
-"""Where steps are slow, looks and checkpoints come after so many seconds all the same."""
 _STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 NOTE_EVERY = 10
 """Steps between two entries of the losses in the journal."""
@@ -112,6 +110,7 @@ def train(
     iterations: int | None = None,
     on_progress: Callable[[TrainProgress], None] | None = None,
     on_step: Callable[[Progress, SwapModel], None] | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> TrainSummary:
     """Train `run` until its budget is used, or until SIGINT or SIGTERM; either way the newest state is saved.
 
@@ -120,6 +119,7 @@ def train(
     starts afresh. Without `resume`, a folder where no weights were saved yet is taken as an empty one.
     `on_progress` hears of every step; `on_step` gets the averaged weights after each, while the clock of the run stands
     still, and has to leave them alone.
+    `clock` tells the seconds that minutes are counted in; time.process_time leaves out what other programs take.
     Under torchrun, all processes call this alike. Raises UsageError, FacesetError, TrainingError.
     """
     with ExitStack() as held:
@@ -171,7 +171,7 @@ def train(
             sources[side] = PairSource(stack_faces(sets[side], seen, config.geometry), config, side, ranks)
         observer = held.enter_context(Observer(run, sets, config, progress, outbox)) if ranks.leads else None
 
-        began_s, done_s, first = time.monotonic(), progress.elapsed_s, progress.iteration
+        began_s, done_s, first = clock(), progress.elapsed_s, progress.iteration
         saved, saved_s, looked_s = first, progress.elapsed_s, progress.elapsed_s
         latest_look: float | None = None
         while (used := budget.used(progress)) < 1 and not ranks.any(stop.is_set()):
@@ -209,32 +209,34 @@ def train(
                 average(optimizer, averages, weights, average_decay(config, progress.iteration))
                 watchdog.keep(progress.iteration)
             optimizer.zero_grad(set_to_none=True)
-            progress.elapsed_s = ranks.lead(done_s + time.monotonic() - began_s)
+            progress.elapsed_s = ranks.lead(done_s + clock() - began_s)
 
             ended = budget.used(progress) >= 1
-            samples_per_s = 2 * config.batch * (progress.iteration - first) / (time.monotonic() - began_s)
+            samples_per_s = 2 * config.batch * (progress.iteration - first) / (clock() - began_s)
             if observer is not None and progress.iteration % NOTE_EVERY == 0:
                 noted = {f"loss/{name}": float(value) for name, value in parts.items()}
                 rates = {"rate": optimizer.param_groups[0]["lr"], "samples_per_s": samples_per_s}
                 observer.journal.step(
                     progress.iteration, {"loss": watchdog.loss, **noted, **rates, "gradient_norm": float(norm)}
                 )
-            if progress.iteration % config.evaluate_every == 0 or ended or progress.elapsed_s - looked_s > LOOK_S:
+            look_due = progress.elapsed_s - looked_s >= config.evaluate_every_s
+            if progress.iteration % config.evaluate_every == 0 or ended or look_due:
                 looked_s = progress.elapsed_s
                 figures = {} if observer is None else observer.look(ema, progress, watchdog.rollbacks)
                 figures = json.loads(ranks.tell(json.dumps(figures).encode()))
                 budget.add({"iteration": float(progress.iteration), **figures})
                 latest_look = figures["score"]
-            by_now = progress.iteration % config.save_every == 0 or progress.elapsed_s - saved_s > SAVE_S
-            due = ranks.leads and (by_now or ended or stop.is_set())
+            save_due = progress.elapsed_s - saved_s >= config.save_every_s
+            save_due |= progress.iteration % config.save_every == 0
+            due = ranks.leads and (save_due or ended or stop.is_set())
             if due:
                 saved_s = progress.elapsed_s
             if due and outbox.put_latest(pack_latest(model, ema, optimizer, generator, progress, **others)):
                 saved = progress.iteration
             if on_step is not None and ranks.leads:
-                paused_s = time.monotonic()
+                paused_s = clock()
                 on_step(progress, ema)
-                began_s += time.monotonic() - paused_s
+                began_s += clock() - paused_s
             if on_progress is not None and ranks.leads:
                 left_s = budget.left_s(progress)
                 on_progress(
@@ -255,7 +257,7 @@ def train(
             if saved != progress.iteration:  # the signal came after the last chance to save, or the disk was full
                 outbox.put_latest(pack_latest(model, ema, optimizer, generator, progress, **others))
             outbox.close()
-        elapsed_s = max(time.monotonic() - began_s, 1e-9)
+        elapsed_s = max(clock() - began_s, 1e-9)
         return TrainSummary(
             run=str(run),
             preset=config.name,

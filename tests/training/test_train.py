@@ -27,7 +27,6 @@ from torch import Tensor
 
 from realtime.errors import LiveswapError, TrainingError, UsageError
 from tests.tiny_run import FACES, TINY, facts_of, tensors_of, train_tiny, without_times, write_people, write_person
-from training import train as train_module
 from training.checkpoint import BEST, LATEST, RUN, Progress, load_best, read_run
 from training.claim import claimed
 from training.evaluate import hold_out, look, open_facesets
@@ -689,18 +688,14 @@ def test_too_few_faces_to_hold_any_back_are_mentioned(tmp_path: Path, caplog: py
     assert caplog.text.count("has 5 faces: too few to hold some back") == 2
 
 
-def test_slow_steps_are_looked_at_and_saved_by_the_clock(
-    people: People, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(train_module, "LOOK_S", 0.0)
-    monkeypatch.setattr(train_module, "SAVE_S", 0.0)
+def test_slow_steps_are_looked_at_and_saved_by_the_clock(people: People, tmp_path: Path) -> None:
     saved: list[int] = []
     run = tmp_path / "run"
 
     def watch(progress: Progress, ema: object) -> None:
         saved.append(facts_of(run / LATEST)["iteration"])
 
-    config = replace(TINY, iterations=4, evaluate_every=1000, save_every=1000)
+    config = replace(TINY, iterations=4, evaluate_every=1000, save_every=1000, evaluate_every_s=1e-9, save_every_s=1e-9)
     train(people["identity"], people["performer"], run, config, on_step=watch)
     assert [entry["iteration"] for entry in history_of(run)] == [1, 2, 3, 4]
     assert saved == [1, 2, 3, 4]
