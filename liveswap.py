@@ -350,10 +350,10 @@ def _bench(args: argparse.Namespace, screen: Screen) -> int:
 
 
 def _provenance(args: argparse.Namespace, screen: Screen) -> int:
-    from realtime.provenance import read_manifest
+    from realtime.provenance import read_manifest, sentences
 
     told = read_manifest(args.file)
-    screen.say("\n".join(front.lines(told)))
+    screen.say("\n".join([f"{args.file}:", *(f"  {line}" for line in sentences(told))]))
     front.write_json(args.json, told)
     if told["state"] == "Invalid":
         screen.warn(f"{args.file} was changed after it was signed; do not believe what it says")

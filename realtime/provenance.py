@@ -192,6 +192,25 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise SourceError(f"{path} has no manifest that can be read ({reason}); nothing is known of it") from error
 
 
+def sentences(told: Mapping[str, Any]) -> list[str]:
+    """What `read_manifest` found, for people. A manifest may claim anything: everything is one line of plain text."""
+    facts = told["facts"] if isinstance(told["facts"], dict) else {}
+    lines = ["unchanged since it was signed" if told["state"] != "Invalid" else "CHANGED after it was signed"]
+    trusted = "" if told["state"] == "Trusted" else ", who is on no list of trusted signers"
+    lines.append(f"signed by {told['signed_by'] or 'somebody without a name'}{trusted}")
+    made = any(each["digital_source_type"] == SOURCE_TYPE for each in told["actions"])
+    lines.append("made with a trained model" if made else "does not say that a trained model took part")
+    models = facts.get("models")
+    for model in models if isinstance(models, list) else []:
+        if isinstance(model, dict):
+            subject, consent = model.get("subject") or "nobody named", model.get("consent") or "not stated"
+            lines.append(f"model {model.get('name')} ({str(model.get('sha256'))[:12]}): {subject}; consent: {consent}")
+    if "badge" in facts:
+        lines.append("every picture carries the AI mark" if facts["badge"] is True else "the AI mark was left out")
+    lines += [f"made from {each}" for each in told["made_from"] if each]
+    return ["".join(char if char.isprintable() else " " for char in line)[:400] for line in lines]
+
+
 def _told(store: Mapping[str, Any], state: str) -> dict[str, Any]:
     manifest = store["manifests"][store["active_manifest"]]
     data = {each["label"]: each["data"] for each in manifest["assertions"]}

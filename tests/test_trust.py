@@ -233,6 +233,10 @@ def test_provenance_is_shown_and_a_changed_file_is_found_out(
     assert call("--sink", path)[0] == 0
     assert main(["provenance", str(path), "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "Valid"
+    assert main(["provenance", str(path)]) == 0
+    said = capsys.readouterr().out
+    for words in ("unchanged since", "on no list of trusted signers", "ada.dfm", "Ada; consent: signed", "AI mark"):
+        assert words in said
     data = bytearray(path.read_bytes())
     data[data.rindex(b"mdat") + 40] ^= 0x40
     path.write_bytes(data)
