@@ -71,7 +71,7 @@ def test_nothing_fits_into_next_to_nothing_and_that_is_one_sentence() -> None:
 
 def test_memory_that_cannot_be_had_counts_as_too_large() -> None:
     """The system itself refuses: nobody has the memory for such a model."""
-    huge = replace(TINY, model=replace(TINY.model, code=1 << 20, code_channels=1 << 20))
+    huge = replace(TINY, model=replace(TINY.model, resolution=1024, code=1 << 14, code_channels=1 << 14))
     with pytest.raises(TrainingError, match="not even 1 faces"):
         find_batch(huge, limit_bytes=1 << 62)
 
