@@ -7,8 +7,8 @@ Note [Risk]
     half the weight at HALF units, all of it far away. What the identity lacks in detail costs the same way.
 
     What is wrong with a set as a whole costs every frame: too few different looks (FEW of them lose half of a swap,
-    twice as many a fifth; duplicates count once), other people among the faces, things in front of them. Of the
-    performer's set this costs less, PERFORMER, because it only teaches the network to read faces; what hides a frame's
+    twice as many a ninth, four times as many nothing that counts; duplicates count once), other people among the faces,
+    things in front of them. Of the performer's set this costs less, PERFORMER, because it only teaches the network to read faces; what hides a frame's
     own face costs that frame.
 
     Costs of different causes hit independently: risk = 1 - product of (1 - cost). The predicted score is one minus the
@@ -50,7 +50,7 @@ WEIGHTS = {"pose": 1.0, "expression": 0.6, "light": 0.6, "detail": 0.4}
 HEIGHT_FREE, SHARPNESS_FREE, DETAIL_UNIT = 0.25, 0.6, 0.3
 """Octaves of height and of sharpness that the identity may lack for nothing - skins differ in sharpness, too - and
 those beyond that count as a unit."""
-FEW = 30.0
+FEW = 25.0
 SAME_LOOK = 0.75
 """Faces nearer than this in all units together are one look."""
 MIXED, HIDDEN = 1.5, 0.6
@@ -137,7 +137,7 @@ def cover(identity: SetFacts, performer: SetFacts, shown_px: float | None = None
     for side, found in quality.items():
         part = 1.0 if side == "identity" else PERFORMER
         mixed = min(MIXED * max(found.strangers - HARMLESS, 0), 0.95)
-        causes = {"few": 1 / (1 + (found.effective / FEW) ** 2), "mixed": mixed}
+        causes = {"few": 1 / (1 + (found.effective / FEW) ** 3), "mixed": mixed}
         if side == "identity":
             causes["hidden"] = HIDDEN * max(found.hidden - HARMLESS, 0)
         for cause, cost in causes.items():

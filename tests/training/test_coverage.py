@@ -24,6 +24,7 @@ from training.coverage import (
     take,
 )
 from training.coverage_facts import Floats
+from training.coverage_findings import NOTED
 
 PERFORMER = facts("performer", seed=1)
 
@@ -115,6 +116,12 @@ def test_few_looks_lose_half_and_many_nothing() -> None:
     few = cover(facts(faces=round(FEW)), PERFORMER)
     assert few.costs["identity few"][0] == pytest.approx(0.5, abs=0.05)
     assert cover(facts(), PERFORMER).costs["identity few"][0] < 0.02
+
+
+def test_a_hundred_different_looks_are_enough() -> None:
+    enough = cover(facts(faces=100), facts("performer", faces=100))
+    assert max(enough.costs["identity few"][0], enough.costs["performer few"][0]) < NOTED
+    assert cover(facts(faces=40), PERFORMER).costs["identity few"][0] > 3 * NOTED
 
 
 def test_a_thousand_equal_faces_are_few() -> None:

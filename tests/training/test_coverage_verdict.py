@@ -130,7 +130,7 @@ def test_many_equal_faces_are_told_as_such() -> None:
     own = facts()
     still = replace(own, pose=own.pose * 0.01, expression=own.expression * 0 + 1, light=own.light * 0 + 1)
     few = [finding for finding in verdict(still).findings if finding.cause == "identity few"]
-    assert "400 faces, but only 1 different looks" in few[0].fact
+    assert "400 faces, but only 1 different look among" in few[0].fact
 
 
 def test_a_set_that_is_too_small_to_judge_says_so() -> None:
