@@ -7,9 +7,9 @@ Note [Risk]
     half the weight at HALF units, all of it far away. What the identity lacks in detail costs the same way.
 
     What is wrong with a set as a whole costs every frame: too few different looks (FEW of them lose half of a swap,
-    twice as many a ninth, four times as many nothing that counts; duplicates count once), other people among the faces,
-    things in front of them. Of the performer's set this costs less, PERFORMER, because it only teaches the network to read faces; what hides a frame's
-    own face costs that frame.
+    twice as many a ninth, four times as many next to nothing; duplicates count once), other people among the faces,
+    things in front of them. Of the performer's set this costs less, PERFORMER, because it only teaches the network to
+    read faces; what hides a frame's own face costs that frame.
 
     Costs of different causes hit independently: risk = 1 - product of (1 - cost). The predicted score is one minus the
     mean risk: 1 is a swap as good as the preset allows, 0 is none.
