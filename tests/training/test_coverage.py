@@ -145,6 +145,13 @@ def test_the_same_defect_costs_less_in_the_performers_set() -> None:
     assert 0 < found.loss("performer mixed") < cover(replace(facts(), person=person), PERFORMER).loss("identity mixed")
 
 
+def test_what_is_in_front_of_a_handful_of_faces_cannot_be_judged() -> None:
+    hidden = np.full(10, 0.5)
+    few = cover(facts(faces=10, covered=hidden), facts("performer", faces=10, covered=hidden))
+    assert few.quality["identity"].hidden == few.quality["performer"].hidden == 0
+    assert few.loss("identity hidden") == few.loss("performer hidden") == 0
+
+
 def test_hidden_frames_of_the_performer_are_at_risk_themselves() -> None:
     covered = np.where(np.arange(400) < 40, 0.8, 0.0)
     found = cover(facts(), replace(PERFORMER, covered=covered))

@@ -163,3 +163,9 @@ def test_losses_are_told_largest_first_and_the_verdict_as_plain_values() -> None
     losses = list(found.losses.values())
     assert losses == sorted(losses, reverse=True)
     assert found.to_json()["level"] == found.level
+
+
+def test_next_to_nothing_is_not_called_about_less() -> None:
+    found = cover(facts(faces=3, yaw=2.0, pitch=1.0), facts("performer", seed=1))
+    assert found.score < 0.01
+    assert "expect less than 1 % of what" in judge(found).summary
