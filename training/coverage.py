@@ -7,9 +7,9 @@ Note [Risk]
     half the weight at HALF units, all of it far away. What the identity lacks in detail costs the same way.
 
     What is wrong with a set as a whole costs every frame: too few different looks (FEW of them lose half of a swap,
-    twice as many a fifth; duplicates count once), other people among the faces, things in front of them. Of the
-    performer's set this costs less, PERFORMER, because it only teaches the network to read faces; what hides a frame's
-    own face costs that frame.
+    twice as many a ninth, four times as many next to nothing; duplicates count once), other people among the faces,
+    things in front of them. Of the performer's set this costs less, PERFORMER, because it only teaches the network to
+    read faces; what hides a frame's own face costs that frame.
 
     Costs of different causes hit independently: risk = 1 - product of (1 - cost). The predicted score is one minus the
     mean risk: 1 is a swap as good as the preset allows, 0 is none.
@@ -50,7 +50,9 @@ WEIGHTS = {"pose": 1.0, "expression": 0.6, "light": 0.6, "detail": 0.4}
 HEIGHT_FREE, SHARPNESS_FREE, DETAIL_UNIT = 0.25, 0.6, 0.3
 """Octaves of height and of sharpness that the identity may lack for nothing - skins differ in sharpness, too - and
 those beyond that count as a unit."""
-FEW = 30.0
+FEW = 25.0
+FEW_LOOKS = 30
+"""Of fewer different looks nothing but their number can be judged, and not what is in front of them."""
 SAME_LOOK = 0.75
 """Faces nearer than this in all units together are one look."""
 MIXED, HIDDEN = 1.5, 0.6
@@ -78,7 +80,7 @@ class SetQuality:
     strangers: float
     """Share of faces that show somebody else than most do."""
     hidden: float
-    """Share of faces with something in front."""
+    """Share of faces with something in front; 0 in a set of fewer than FEW_LOOKS."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,23 +139,25 @@ def cover(identity: SetFacts, performer: SetFacts, shown_px: float | None = None
     for side, found in quality.items():
         part = 1.0 if side == "identity" else PERFORMER
         mixed = min(MIXED * max(found.strangers - HARMLESS, 0), 0.95)
-        causes = {"few": 1 / (1 + (found.effective / FEW) ** 2), "mixed": mixed}
+        causes = {"few": 1 / (1 + (found.effective / FEW) ** 3), "mixed": mixed}
         if side == "identity":
             causes["hidden"] = HIDDEN * max(found.hidden - HARMLESS, 0)
         for cause, cost in causes.items():
             costs[f"{side} {cause}"] = np.full(len(performer), part * cost)
-    costs["performer hidden"] = np.where(performer.covered > HIDES, performer.covered, 0) * HIDDEN
+    hides = performer.covered > (HIDES if quality["performer"].hidden else 1.0)
+    costs["performer hidden"] = np.where(hides, performer.covered, 0) * HIDDEN
     return Coverage(usable, performer, quality, distances, nearest, shown_px, costs)
 
 
 def judge_set(facts: SetFacts) -> SetQuality:
     """What can be said about one set alone."""
     own = facts.person == 0
+    effective = count_looks(scaled(take(facts, own))["together"])
     return SetQuality(
         looked_at=len(facts),
-        effective=count_looks(scaled(take(facts, own))["together"]),
+        effective=effective,
         strangers=float(1 - own.mean()),
-        hidden=float((facts.covered > HIDES).mean()),
+        hidden=float((facts.covered > HIDES).mean()) if effective >= FEW_LOOKS else 0.0,
     )
 
 

@@ -146,7 +146,8 @@ def advise(found: Coverage, offer: Offer, chosen: bool) -> Advice:
             f"{offer.identity_transfer:.2f} in {offer.measured_minutes:g} minutes on {offer.machine}"
         )
     else:
-        said += f"; expect about {100 * found.score:.0f} % of what it gives with a set that covers everything"
+        share = f"about {100 * found.score:.0f} %" if found.score >= 0.01 else "less than 1 %"
+        said += f"; expect {share} of what it gives with a set that covers everything"
     if offer.resolution > _ON_A_CPU_PX:
         said += ". Without a GPU, train light-128 instead"
     if size is not None:

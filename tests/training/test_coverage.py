@@ -24,6 +24,7 @@ from training.coverage import (
     take,
 )
 from training.coverage_facts import Floats
+from training.coverage_findings import NOTED
 
 PERFORMER = facts("performer", seed=1)
 
@@ -117,6 +118,12 @@ def test_few_looks_lose_half_and_many_nothing() -> None:
     assert cover(facts(), PERFORMER).costs["identity few"][0] < 0.02
 
 
+def test_a_hundred_different_looks_are_enough() -> None:
+    enough = cover(facts(faces=100), facts("performer", faces=100))
+    assert max(enough.costs["identity few"][0], enough.costs["performer few"][0]) < NOTED
+    assert cover(facts(faces=40), PERFORMER).costs["identity few"][0] > 3 * NOTED
+
+
 def test_a_thousand_equal_faces_are_few() -> None:
     still = take(facts(), np.zeros(1000, np.intp))
     assert judge_set(still).effective == 1
@@ -136,6 +143,13 @@ def test_the_same_defect_costs_less_in_the_performers_set() -> None:
     person = (np.arange(400) % 4 == 0).astype(np.intp)
     found = cover(facts(), replace(PERFORMER, person=person))
     assert 0 < found.loss("performer mixed") < cover(replace(facts(), person=person), PERFORMER).loss("identity mixed")
+
+
+def test_what_is_in_front_of_a_handful_of_faces_cannot_be_judged() -> None:
+    hidden = np.full(10, 0.5)
+    few = cover(facts(faces=10, covered=hidden), facts("performer", faces=10, covered=hidden))
+    assert few.quality["identity"].hidden == few.quality["performer"].hidden == 0
+    assert few.loss("identity hidden") == few.loss("performer hidden") == 0
 
 
 def test_hidden_frames_of_the_performer_are_at_risk_themselves() -> None:
