@@ -30,6 +30,7 @@ from realtime.microphone import Microphone
 from realtime.outlet import SinkFactory
 from realtime.pace import PacedSource
 from realtime.pipeline import Pipeline
+from realtime.plain_text import plain
 from realtime.presets import default_path
 from realtime.provenance import Provenance, Statement
 from realtime.recorder import InputRecorder
@@ -160,7 +161,7 @@ class Live:
         config = self._config
         return {
             "version": __version__,
-            "models": [{"sha256": each.sha256, "subject": each.card.get("subject")} for each in self._models],
+            "models": [{"sha256": each.sha256, "subject": each.says("subject") or None} for each in self._models],
             "source": kind_of(config.source),
             "sinks": [kind_of_sink(spec) for spec in config.sinks],
             "badge": config.badge,
@@ -190,8 +191,8 @@ class Live:
     def _statement(self) -> Statement:
         """What a manifest says; the models are those that were shown until now."""
         models = tuple(
-            {"name": each.path.name, "sha256": each.sha256}
-            | {name: each.card[name] for name in ("subject", "consent", "licence") if each.card.get(name)}
+            {"name": plain(each.path.name), "sha256": each.sha256}
+            | {name: each.says(name) for name in ("subject", "consent", "licence") if each.says(name)}
             for each in self._used
         )
         return Statement(__version__, models, kind_of(self._config.source), self._config.badge)

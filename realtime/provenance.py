@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from realtime.credential import Credential
 from realtime.errors import LiveswapError, SinkError, SourceError
 from realtime.files import explain, write_atomically
+from realtime.plain_text import plain
 
 if TYPE_CHECKING:
     from c2pa import Context
@@ -147,7 +148,7 @@ class Provenance:
             first = {"action": "c2pa.opened", "parameters": {"ingredientIds": ["parent"]}}
         return {
             "claim_generator_info": [agent],
-            "title": name,
+            "title": plain(name),
             "assertions": [
                 {"label": "c2pa.actions.v2", "data": {"actions": [first, swap]}},
                 {"label": LABEL, "data": statement.facts()},
@@ -221,7 +222,7 @@ def sentences(told: Mapping[str, Any]) -> list[str]:
     if "badge" in facts:
         lines.append("every picture carries the AI mark" if facts["badge"] is True else "the AI mark was left out")
     lines += [f"made from {each}" for each in told["made_from"] if each]
-    return ["".join(char if char.isprintable() else " " for char in line)[:400] for line in lines]
+    return [plain(line, 400) for line in lines]
 
 
 def _told(store: Mapping[str, Any], state: str) -> dict[str, Any]:

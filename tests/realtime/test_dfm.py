@@ -222,6 +222,9 @@ def test_a_model_that_breaks_the_contract_is_refused_with_the_reason(tmp_path: P
 
 def test_a_model_without_in_face_is_refused(tmp_path: Path) -> None:
     assert "has the inputs picture" in refusal(random_dfm(tmp_path / "m.dfm", face_input="picture"))
+    shout = refusal(random_dfm(tmp_path / "m.dfm", face_input="\x1b[2J" + "A" * 100_000))
+    assert "\x1b" not in shout
+    assert len(shout) < 600
 
 
 def identity_model(tmp_path: Path, node: onnx.NodeProto, opset: int = 12, domains: tuple[str, ...] = ()) -> Path:
