@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from realtime import __version__
 from realtime.align import CropGeometry
+from realtime.badge import Badge
 from realtime.capture import SourceOptions, is_live, kind_of, open_source
 from realtime.config import LiveConfig
 from realtime.controls import Knobs, help_lines
@@ -325,7 +326,8 @@ class Live:
         def open_it(info: SourceInfo) -> Sink:
             if spec == "preview" and self._preview is not None:
                 return self._preview.sink(info)
-            return open_sink(spec, info, sound=self._sounds, seal=self._provenance)
+            badge = Badge(self._config.badge_language) if self._config.badge else None
+            return open_sink(spec, info, sound=self._sounds, seal=self._provenance, badge=badge)
 
         return open_it
 
