@@ -82,6 +82,7 @@ class Live:
         for model in self._models[1:]:
             geometry(model)
         self._log = RunLog(config.run_log)
+        self._began_s, self._done = 0.0, 0
         if not config.badge and (unconfirmed := Waivers().missing(self._models)):
             names = ", ".join(model.path.name for model in unconfirmed)
             raise UsageError(f"nobody has confirmed that {names} may be shown without the AI mark; leave it on")
@@ -116,6 +117,7 @@ class Live:
 
     def run(self, on_progress: Callable[[Progress], None] | None = None) -> RunReport:
         """Run to the end. Raises the first error of any room."""
+        self._began_s = time.monotonic()
         self._log.begin(self._told())
         report: RunReport | None = None
         failure: BaseException | None = None
@@ -140,6 +142,7 @@ class Live:
                     self._pipeline.aside("microphone", self._listen)
 
                 def look_after(progress: Progress) -> None:
+                    self._done = progress.done
                     self._look_after(progress, keyboard)
                     if on_progress is not None:
                         on_progress(progress)
@@ -174,6 +177,8 @@ class Live:
         kept = [path.suffix for path in self.desk.kept if path.exists()]
         told: dict[str, Any] = {
             "badge": self._config.badge,
+            "seconds": round(time.monotonic() - self._began_s, 3),
+            "frames_out": self._done,
             "recordings": kept.count(".mp4"),
             "stills": kept.count(".png"),
             "failure": None if failure is None else type(failure).__name__,

@@ -55,6 +55,20 @@ def test_a_recording_says_how_it_came_about_and_still_plays(own: Credential, tmp
     assert names == {path.name} | ({path.name + SIDECAR} if ending == ".mkv" else set())
 
 
+@pytest.mark.parametrize("ending", VIDEOS)
+def test_a_recording_that_an_error_cut_off_says_it_too(own: Credential, tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"swap{ending}"
+    with pytest.raises(ZeroDivisionError), VideoWriter(path, info(), seal=provenance(own)) as writer:
+        for index in range(5):
+            writer.send(frame(index, plain((index * 20, 90, 120))))
+        raise ZeroDivisionError
+    partial = path.with_stem("swap.partial")
+    assert not path.exists()
+    assert read_manifest(partial)["state"] == "Valid"
+    with av.open(partial) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 5
+
+
 def test_a_still_says_it_too(own: Credential, tmp_path: Path) -> None:
     path = tmp_path / "still.png"
     image = plain((10, 200, 90))
