@@ -178,7 +178,7 @@ class Live:
         told: dict[str, Any] = {
             "badge": self._config.badge,
             "seconds": round(time.monotonic() - self._began_s, 3),
-            "frames_out": self._done,
+            "frames_in": self._done,
             "recordings": kept.count(".mp4"),
             "stills": kept.count(".png"),
             "failure": None if failure is None else type(failure).__name__,

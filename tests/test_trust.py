@@ -206,7 +206,7 @@ def test_a_run_that_fails_is_written_down_too(call: Call, tmp_path: Path) -> Non
     begin, end = logged()
     assert end["failure"] == "SourceError"
     assert end["seconds"] > 0
-    assert end["frames_out"] >= 0
+    assert end["frames_in"] >= 0
     assert end["run"] == begin["run"]
 
 
