@@ -48,8 +48,8 @@ MAX_FIELDS = 2_000_000
 """More parts than any face model has (a large one: 3,000); a file made to keep the reader busy."""
 LANDMARKS = "mediapipe-468"
 _PREFIX = "liveswap."
-_DECISIVE = {"schema", "resolution", "coverage", "offset", "landmarks", "placement"}
-"""Entries that decide how a face is seen."""
+_DECISIVE = {"schema", "resolution", "coverage", "offset", "landmarks", "placement", "badge"}
+"""Entries that decide how a face is seen, or may be shown."""
 
 
 @dataclass(frozen=True, slots=True)

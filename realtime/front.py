@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from realtime.errors import LiveswapError, UsageError
 from realtime.plain_text import plain, plain_lines
+from realtime.urls import redact_within
 
 STOPPED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -36,7 +37,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that complains in one sentence: raises UsageError."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see {self.prog} --help")
+        raise UsageError(f"{redact_within(message)}; see {self.prog} --help")
 
 
 def add_common_flags(parser: argparse.ArgumentParser) -> None:

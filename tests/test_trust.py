@@ -143,6 +143,28 @@ def test_leaving_the_mark_out_has_to_be_confirmed_once_and_everything_says_so(ca
     assert call("--sink", "null", "--no-badge")[0] == 0  # it was confirmed
 
 
+def test_what_was_confirmed_is_for_the_owner_alone(call: Call) -> None:
+    records_folder().mkdir(parents=True, mode=0o755)
+    assert call("--sink", "null", "--no-badge", "--confirm-no-badge")[0] == 0
+    assert {stat.S_IMODE(each.stat().st_mode) for each in records_folder().iterdir()} == {0o600}
+
+
+def test_settings_do_not_confirm_anything(call: Call, tmp_path: Path) -> None:
+    settings = tmp_path / "live.toml"
+    settings.write_text("badge = false\n")
+    assert call("--sink", "null", "--config", settings)[0] == 2
+    settings.write_text("badge = false\nconfirm_no_badge = true\n")
+    code, err = call("--sink", "null", "--config", settings)
+    assert code == 2
+    assert "unknown setting 'confirm_no_badge'" in err
+
+
+def test_a_key_that_was_typed_in_the_wrong_place_is_not_repeated(call: Call) -> None:
+    code, err = call("--sink", "null", "rtmp://host/app/Zq9")
+    assert code == 2
+    assert "rtmp://host/app/***" in err
+
+
 def test_another_model_has_to_be_confirmed_for_itself(call: Call) -> None:
     assert call("--sink", "null", "--no-badge", "--confirm-no-badge")[0] == 0
     assert call("--sink", "null", "--no-badge", card=CARD | {"subject": "Eve"})[0] == 2

@@ -317,6 +317,11 @@ def test_a_card_that_says_nonsense_about_the_crop_is_refused(
     assert reason in refusal(random_dfm(tmp_path / "m.dfm", metadata=liveswap_metadata(**facts)))
 
 
+def test_whether_the_mark_is_required_must_be_readable(tmp_path: Path) -> None:
+    metadata = {"liveswap.badge": "required"}  # without the quotes of JSON
+    assert "carries a damaged liveswap.badge" in refusal(random_dfm(tmp_path / "m.dfm", metadata=metadata))
+
+
 @pytest.mark.parametrize("text", ["{", "", "[" * 100_000, '"' + "x" * 2**20 + '"'])
 def test_a_damaged_crop_is_refused_but_a_damaged_note_only_left_out(
     tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
