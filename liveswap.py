@@ -11,10 +11,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from realtime import __version__, front
 from realtime.errors import UsageError
+from realtime.plain_text import plain
 from realtime.screen import Screen, log_lines
 from training.command import add_train_flags, train
 from training.coverage_command import add_coverage_flags, coverage
@@ -431,28 +432,28 @@ def _geometry(model: Dfm, config: LiveConfig, args: argparse.Namespace) -> CropG
         raise UsageError(f"{error}; leave out --coverage, --offset-x and --offset-y to use the model's own") from error
 
 
+_CARD_LETTERS = 300
+"""Of one line of a model's card; the file keeps what was cut."""
+
+
 def _show_card(model: Dfm, screen: Screen) -> None:
-    """Who the model shows and how that person agreed; a model may claim anything, so it is printed as plain text."""
+    """Who the model shows, how that person agreed, who says so; a model may claim anything."""
     from realtime.dfm import NOT_STATED
 
-    subject, consent = (_printable(model.card.get(name)) for name in ("subject", "consent"))
+    subject, consent, by = (model.says(name)[:_CARD_LETTERS] for name in ("subject", "consent", "exporter"))
     screen.note(f"model {model.path.name}: {subject or 'subject unknown'}; consent: {consent or 'not stated'}")
-    for name, title in (("licence", "licence"), ("allowed_uses", "may be used for")):
-        value = model.card.get(name)
-        if value:
-            screen.note(f"  {title}: {_printable('; '.join(value) if _is_texts(value) else value)}")
+    document = model.card.get("consent_document")
+    if isinstance(document, dict):
+        screen.note(f"  signed document: {plain(document.get('name'), 60)}, {plain(document.get('sha256'), 64)}")
+    if by or model.says("created"):
+        screen.note(f"  exported by {by or 'somebody who is not named'}, {model.says('created')[:20] or 'no date'}")
+    for name, title in (("licence", "licence"), ("allowed_uses", "may be used for"), ("badge", "AI mark")):
+        if words := model.says(name)[:_CARD_LETTERS]:
+            screen.note(f"  {title}: {words}")
     if subject in ("", NOT_STATED) or consent in ("", NOT_STATED):
         screen.warn(
             "this model does not say whose face it shows and that the person agreed; make sure before you use it"
         )
-
-
-def _is_texts(value: object) -> TypeGuard[list[str]]:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
-
-
-def _printable(value: object) -> str:
-    return "".join(char if char.isprintable() else " " for char in str(value or ""))[:300].strip()
 
 
 def _summary(report: RunReport) -> str:

@@ -285,7 +285,7 @@ def _sheet(rows: dict[int, ImageU8]) -> Frame:
 def _seal(model: Path) -> Provenance:
     """What signs the film and the sheet."""
     dfm = read_dfm(model)
-    shown = {"name": model.name, "sha256": dfm.sha256} | {name: dfm.card.get(name) for name in ("subject", "consent")}
+    shown = {"name": model.name, "sha256": dfm.sha256} | {name: dfm.says(name) for name in ("subject", "consent")}
     return Provenance(open_credential, lambda: Statement(__version__, (shown,), "pattern", badge=True))
 
 

@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from realtime.dfm import NOT_STATED
+from realtime.dfm import MAX_WORDS, NOT_STATED
 from realtime.errors import UsageError
 from realtime.files import explain
 
-MAX_WORDS = 2000
-"""Letters of one entry."""
 MAX_DOCUMENT_BYTES = 1 << 30
 
 

@@ -26,6 +26,7 @@ from realtime.files import explain
 from realtime.guard import MAX_HOLD_MS
 from realtime.infer import DEFAULT_MORPH
 from realtime.mark_text import LANGUAGES
+from realtime.urls import redact_within
 
 MissPolicy = Literal["hold", "blur", "slate", "pass"]
 FacePolicy = Literal["lock", "largest", "leftmost", "all"] | int
@@ -202,4 +203,4 @@ def _within(value: object, low: float, high: float) -> bool:
 
 def _check(name: str, value: object, fits: bool, wanted: str) -> None:
     if not fits:
-        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+        raise ValueError(f"{name} must be {wanted}, got {redact_within(repr(value))}")

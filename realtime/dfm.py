@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from realtime.align import CropGeometry, whole_face
 from realtime.errors import ModelError
 from realtime.files import explain
+from realtime.plain_text import plain
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg, SessionOptions
@@ -41,12 +42,14 @@ MAX_BYTES = 2 * 1024**3 - 1
 MIN_RESOLUTION, MAX_RESOLUTION = 16, 1024
 MAX_NOTE_CHARACTERS = 2**20
 """A metadata value beyond this is not read."""
+MAX_WORDS = 2000
+"""Letters of what a card says about a person."""
 MAX_FIELDS = 2_000_000
 """More parts than any face model has (a large one: 3,000); a file made to keep the reader busy."""
 LANDMARKS = "mediapipe-468"
 _PREFIX = "liveswap."
-_DECISIVE = {"schema", "resolution", "coverage", "offset", "landmarks", "placement"}
-"""Entries that decide how a face is seen."""
+_DECISIVE = {"schema", "resolution", "coverage", "offset", "landmarks", "placement", "badge"}
+"""Entries that decide how a face is seen, or may be shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,13 @@ class Dfm:
     """What the crop shows; `size` is R."""
     placement: Placement = Placement()
     card: Mapping[str, Any] = field(default_factory=dict)
-    """The decoded `liveswap.*` metadata without the prefix; empty for a community model."""
+    """The decoded `liveswap.*` metadata without the prefix; empty for a community model. It may claim anything."""
+
+    def says(self, name: str) -> str:
+        """What the card says in words under `name`, as one line of plain text; empty where it says nothing."""
+        said = self.card.get(name)
+        words = said if isinstance(said, list) else [said]
+        return plain("; ".join(each for each in words if isinstance(each, str)), MAX_WORDS)
 
     def __repr__(self) -> str:
         view = f"coverage={self.geometry.coverage:g}, offset_y={self.geometry.offset_y:g}"
@@ -186,7 +195,7 @@ def _inputs(path: Path, inputs: Sequence[NodeArg]) -> tuple[NodeArg, NodeArg | N
     faces = [each for each in inputs if "in_face" in each.name]
     morphs = [each for each in inputs if "morph_value" in each.name]
     if len(faces) != 1 or len(morphs) > 1 or len(faces) + len(morphs) != len(inputs):
-        names = ", ".join(each.name for each in inputs) or "none"
+        names = ", ".join(plain(each.name, 40) for each in inputs[:5]) or "none"
         raise _refuse(path, f"has the inputs {names} where in_face and perhaps morph_value are expected")
     for morph in morphs:
         if (
@@ -194,16 +203,21 @@ def _inputs(path: Path, inputs: Sequence[NodeArg]) -> tuple[NodeArg, NodeArg | N
             or len(morph.shape) != 1
             or (isinstance(morph.shape[0], int) and morph.shape[0] != 1)
         ):
-            raise _refuse(path, f"has a morph_value of {morph.type} {morph.shape} where one float32 is expected")
+            raise _refuse(path, f"has a morph_value of {morph.type} {_brief(morph)} where one float32 is expected")
     return faces[0], morphs[0] if morphs else None
+
+
+def _brief(each: NodeArg) -> str:
+    """The shape of an input or output; its sides may have names, and there may be any number of them."""
+    return plain(each.shape, 100)
 
 
 def _resolution(path: Path, face: NodeArg) -> int:
     shape = face.shape
     if face.type != "tensor(float)" or len(shape) != 4 or shape[3] != 3:
-        raise _refuse(path, f"has an input of {face.type} {shape} where float32 [N, R, R, 3] is expected")
+        raise _refuse(path, f"has an input of {face.type} {_brief(face)} where float32 [N, R, R, 3] is expected")
     if not isinstance(shape[1], int) or shape[1] != shape[2]:
-        raise _refuse(path, f"has an input of {shape} whose side is not one fixed number")
+        raise _refuse(path, f"has an input of {_brief(face)} whose side is not one fixed number")
     if isinstance(shape[0], int) and shape[0] != 1:
         raise _refuse(path, f"takes {shape[0]} faces at a time where one is expected")
     if not MIN_RESOLUTION <= shape[1] <= MAX_RESOLUTION:
@@ -224,8 +238,9 @@ def _outputs(path: Path, outputs: Sequence[NodeArg], resolution: int) -> tuple[s
         )
         if each.type != "tensor(float)" or not fits:
             wanted_shape = f"[N, {resolution}, {resolution}, {channels}]"
+            got_shape = f"{each.type} {_brief(each)}"
             raise _refuse(
-                path, f"has an output {each.name} of {each.type} {each.shape} where float32 {wanted_shape} is expected"
+                path, f"has an output {plain(each.name, 40)} of {got_shape} where float32 {wanted_shape} is expected"
             )
     return ordered[0].name, ordered[1].name, ordered[2].name
 
@@ -243,7 +258,7 @@ def _card(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
         except (ValueError, RecursionError) as error:
             if name in _DECISIVE:
                 raise _refuse(path, f"carries a damaged {key}", "export it again") from error
-            log.warning("the model %s carries a damaged %s, which is left out", path, key)
+            log.warning("the model %s carries a damaged %s, which is left out", path, plain(key, 60))
     return card
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from realtime.errors import LiveswapError, UsageError
+from realtime.plain_text import plain, plain_lines
+from realtime.urls import redact_within
 
 STOPPED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -35,7 +37,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that complains in one sentence: raises UsageError."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see {self.prog} --help")
+        raise UsageError(f"{redact_within(message)}; see {self.prog} --help")
 
 
 def add_common_flags(parser: argparse.ArgumentParser) -> None:
@@ -123,9 +125,7 @@ def lines(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
         elif isinstance(value, float):
             yield f"  {prefix + name:34} {value:.4g}"
         elif isinstance(value, (str, int)):
-            # Names come from files that may be a stranger's, and steer no terminal.
-            shown = "".join(char if char.isprintable() else " " for char in str(value))
-            yield f"  {prefix + name:34} {shown}"
+            yield f"  {prefix + name:34} {plain(value, 2000)}"
 
 
 def given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def answer(command: Callable[[], int], *, debug: bool, silent: bool = False) -> 
             traceback.print_exc()
         sentence, code = explain(error)
         if not silent:
-            sys.stderr.write(f"liveswap: {' '.join(sentence.split())}\n")
+            sys.stderr.write(f"liveswap: {' '.join(plain_lines(sentence).split())}\n")
         return code
 
 

@@ -105,7 +105,8 @@ class Guard:
         if result.swapped:
             self._swapped, self._swapped_faces, self._swapped_s = result.frame.image, boxes, now_s
             return self._done(Publication(result.frame.image, State.LIVE, raw=False, faces=boxes))
-        return self._stand_in(result.frame, () if result.miss in _UNSEEN else boxes + result.hidden, now_s)
+        seen = boxes + result.hidden
+        return self._stand_in(result.frame, () if result.miss in _UNSEEN else seen, now_s, seen)
 
     def fail(self, frame: Frame, now_s: float) -> Publication:
         """What to show for a frame whose swap crashed: nothing is known about where its faces are."""
@@ -113,7 +114,7 @@ class Guard:
         if self.panic:
             self._forget()
             return self._done(Publication(self._card(frame.image), State.PANIC, raw=False))
-        return self._stand_in(frame, (), now_s)
+        return self._stand_in(frame, (), now_s, ())
 
     def tick(self, idle_s: float) -> Publication | None:
         """What to show when nothing has come for `idle_s`; None when what is shown may stay. Live runs only."""
@@ -145,9 +146,10 @@ class Guard:
         """Hold nothing of what was before: once the card was up, the picture behind it is not shown again."""
         self._swapped_s = -math.inf
 
-    def _stand_in(self, frame: Frame, faces: tuple[Box, ...], now_s: float) -> Publication:
+    def _stand_in(self, frame: Frame, faces: tuple[Box, ...], now_s: float, seen: tuple[Box, ...]) -> Publication:
+        """`faces`: those that hide the performer when they are blurred; `seen`: all, the performer's or not."""
         if self._on_miss is OnMiss.PASS:
-            return self._done(Publication(frame.image, State.RAW, raw=True, faces=faces))
+            return self._done(Publication(frame.image, State.RAW, raw=True, faces=seen))
         if self._swapped is None and self._live:
             return self._done(Publication(None, State.ARMED, raw=False))
         if self._on_miss is OnMiss.BLUR:

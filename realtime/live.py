@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from realtime import __version__
 from realtime.align import CropGeometry
+from realtime.badge import Badge
 from realtime.capture import SourceOptions, is_live, kind_of, open_source
 from realtime.config import LiveConfig
 from realtime.controls import Knobs, help_lines
@@ -30,6 +31,7 @@ from realtime.microphone import Microphone
 from realtime.outlet import SinkFactory
 from realtime.pace import PacedSource
 from realtime.pipeline import Pipeline
+from realtime.plain_text import plain
 from realtime.presets import default_path
 from realtime.provenance import Provenance, Statement
 from realtime.recorder import InputRecorder
@@ -80,6 +82,7 @@ class Live:
         for model in self._models[1:]:
             geometry(model)
         self._log = RunLog(config.run_log)
+        self._began_s, self._done = 0.0, 0
         if not config.badge and (unconfirmed := Waivers().missing(self._models)):
             names = ", ".join(model.path.name for model in unconfirmed)
             raise UsageError(f"nobody has confirmed that {names} may be shown without the AI mark; leave it on")
@@ -114,6 +117,7 @@ class Live:
 
     def run(self, on_progress: Callable[[Progress], None] | None = None) -> RunReport:
         """Run to the end. Raises the first error of any room."""
+        self._began_s = time.monotonic()
         self._log.begin(self._told())
         report: RunReport | None = None
         failure: BaseException | None = None
@@ -138,6 +142,7 @@ class Live:
                     self._pipeline.aside("microphone", self._listen)
 
                 def look_after(progress: Progress) -> None:
+                    self._done = progress.done
                     self._look_after(progress, keyboard)
                     if on_progress is not None:
                         on_progress(progress)
@@ -160,7 +165,7 @@ class Live:
         config = self._config
         return {
             "version": __version__,
-            "models": [{"sha256": each.sha256, "subject": each.card.get("subject")} for each in self._models],
+            "models": [{"sha256": each.sha256, "subject": each.says("subject") or None} for each in self._models],
             "source": kind_of(config.source),
             "sinks": [kind_of_sink(spec) for spec in config.sinks],
             "badge": config.badge,
@@ -172,6 +177,8 @@ class Live:
         kept = [path.suffix for path in self.desk.kept if path.exists()]
         told: dict[str, Any] = {
             "badge": self._config.badge,
+            "seconds": round(time.monotonic() - self._began_s, 3),
+            "frames_in": self._done,
             "recordings": kept.count(".mp4"),
             "stills": kept.count(".png"),
             "failure": None if failure is None else type(failure).__name__,
@@ -190,8 +197,8 @@ class Live:
     def _statement(self) -> Statement:
         """What a manifest says; the models are those that were shown until now."""
         models = tuple(
-            {"name": each.path.name, "sha256": each.sha256}
-            | {name: each.card[name] for name in ("subject", "consent", "licence") if each.card.get(name)}
+            {"name": plain(each.path.name), "sha256": each.sha256}
+            | {name: each.says(name) for name in ("subject", "consent", "licence") if each.says(name)}
             for each in self._used
         )
         return Statement(__version__, models, kind_of(self._config.source), self._config.badge)
@@ -324,7 +331,8 @@ class Live:
         def open_it(info: SourceInfo) -> Sink:
             if spec == "preview" and self._preview is not None:
                 return self._preview.sink(info)
-            return open_sink(spec, info, sound=self._sounds, seal=self._provenance)
+            badge = Badge(self._config.badge_language) if self._config.badge else None
+            return open_sink(spec, info, sound=self._sounds, seal=self._provenance, badge=badge)
 
         return open_it
 

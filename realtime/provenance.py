@@ -9,6 +9,9 @@ Note [Manifest]
 
     Matroska has no place for a manifest: it lies beside such a file, as NAME.mkv.c2pa.
 
+    A file may name an address where its manifest lies. It is never asked: a stranger's video must not make this
+    computer call anybody.
+
     The picture never waits for it: a file is signed when it is finished, into a second file that replaces the first.
     A recording that cannot be signed is kept, and the run says so and fails.
 """
@@ -23,11 +26,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from realtime.credential import Credential
 from realtime.errors import LiveswapError, SinkError, SourceError
 from realtime.files import explain, write_atomically
+from realtime.plain_text import plain
+
+if TYPE_CHECKING:
+    from c2pa import Context
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +116,7 @@ class Provenance:
         own = self.credential()
         try:
             signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo(own.algorithm, own.chain, own.key, None))
-            with signer, c2pa.Builder(json.dumps(self._manifest(name))) as builder:
+            with signer, _offline() as alone, c2pa.Builder(json.dumps(self._manifest(name)), alone) as builder:
                 if self.parent is not None and has_manifest(self.parent):
                     with self.parent.open("rb") as parent:
                         told = {"title": "the video that was swapped", "relationship": "parentOf", "label": "parent"}
@@ -141,12 +148,19 @@ class Provenance:
             first = {"action": "c2pa.opened", "parameters": {"ingredientIds": ["parent"]}}
         return {
             "claim_generator_info": [agent],
-            "title": name,
+            "title": plain(name),
             "assertions": [
                 {"label": "c2pa.actions.v2", "data": {"actions": [first, swap]}},
                 {"label": LABEL, "data": statement.facts()},
             ],
         }
+
+
+def _offline() -> Context:
+    """c2pa's settings with which it asks nobody: no address that a file names, no certificate authority."""
+    import c2pa
+
+    return c2pa.Context.from_dict({"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}})
 
 
 def has_manifest(path: Path) -> bool:
@@ -156,8 +170,8 @@ def has_manifest(path: Path) -> bool:
     if path.suffix.lower() not in _KINDS:
         return False
     try:
-        with path.open("rb") as file:
-            reader = c2pa.Reader.try_create(_KINDS[path.suffix.lower()], file)
+        with path.open("rb") as file, _offline() as alone:
+            reader = c2pa.Reader.try_create(_KINDS[path.suffix.lower()], file, None, alone)
             if reader is None:
                 return False
             with reader:
@@ -176,13 +190,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
     kind = _KINDS.get(path.suffix.lower())
     beside = path.with_name(path.name + SIDECAR)
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, _offline() as alone:
             if kind is None:
                 if not beside.is_file():
                     raise SourceError(f"{path} has no manifest beside it; keep NAME{SIDECAR} together with the video")
-                reader = c2pa.Reader(_BESIDE, file, manifest_data=beside.read_bytes())
+                reader = c2pa.Reader(_BESIDE, file, beside.read_bytes(), alone)
             else:
-                reader = c2pa.Reader(kind, file)
+                reader = c2pa.Reader(kind, file, None, alone)
             with reader:
                 return _told(json.loads(reader.json()), str(reader.get_validation_state()))
     except OSError as error:
@@ -208,7 +222,7 @@ def sentences(told: Mapping[str, Any]) -> list[str]:
     if "badge" in facts:
         lines.append("every picture carries the AI mark" if facts["badge"] is True else "the AI mark was left out")
     lines += [f"made from {each}" for each in told["made_from"] if each]
-    return ["".join(char if char.isprintable() else " " for char in line)[:400] for line in lines]
+    return [plain(line, 400) for line in lines]
 
 
 def _told(store: Mapping[str, Any], state: str) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
+from realtime.plain_text import plain_lines
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -130,5 +132,5 @@ def log_lines(verbose: int, quiet: bool) -> Iterator[None]:
 def _line(text: str, stream: TextIO) -> None:
     # A terminal that was closed takes no words; what is being swapped is finished all the same.
     with contextlib.suppress(OSError):
-        stream.write(f"{text}\n")
+        stream.write(f"{plain_lines(text)}\n")
         stream.flush()

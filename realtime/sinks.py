@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from realtime.badge import Badge
 from realtime.errors import UsageError
 from realtime.frame import Frame
 from realtime.provenance import Seal
@@ -29,13 +30,21 @@ class NullSink:
         """Nothing happens."""
 
 
-def open_sink(spec: str, source: SourceInfo, *, crf: int = 15, sound: bool = False, seal: Seal | None = None) -> Sink:
+def open_sink(
+    spec: str,
+    source: SourceInfo,
+    *,
+    crf: int = 15,
+    sound: bool = False,
+    seal: Seal | None = None,
+    badge: Badge | None = None,
+) -> Sink:
     """Open what the user named.
 
     The path of a video (.mp4, .m4v, .mov, .mkv), `null`, `camera` or `camera:DEVICE` (a virtual camera), or an address
     to stream to (udp://HOST:PORT, srt://HOST:PORT, rtmp://HOST/APP/KEY, rtmps://...).
     `crf`: quality of a video, 0 (lossless) to 51; 15 cannot be told from the original.
-    `seal`: signs what is left as a file.
+    `seal`: signs what is left as a file; `badge`: marks a picture that an output adds itself.
     `sound`: sound will be heard while the run goes on; without it, a video gets the sound of the source's file.
     Raises UsageError for a mistake in the call, SinkError for what cannot be written, ValueError for `preview`: a
     window belongs to the main thread, which makes it.
@@ -48,7 +57,7 @@ def open_sink(spec: str, source: SourceInfo, *, crf: int = 15, sound: bool = Fal
     if _is_camera(spec):
         from realtime.virtual_camera import VirtualCamera
 
-        return VirtualCamera(source, spec.partition(":")[2] or None)
+        return VirtualCamera(source, spec.partition(":")[2] or None, badge=badge)
     if "://" in spec:
         from realtime.stream_writer import StreamWriter
 

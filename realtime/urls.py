@@ -76,6 +76,11 @@ def redact(url: str) -> str:
     return shown + (f"#{HIDDEN}" if fragment_mark else "")
 
 
+def redact_within(text: str) -> str:
+    """`text` with every address in it redacted, for messages that repeat what somebody typed."""
+    return re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"]+", lambda found: redact(found[0]), text)
+
+
 def _field(field: str) -> str:
     name, mark, value = field.partition("=")
     if name.lower() in _PUBLIC and len(value) <= 16:

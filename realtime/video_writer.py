@@ -3,6 +3,7 @@
 Note [Unfinished videos]
     The file grows under NAME.partial.mp4, is forced to the disk and then renamed. MP4 is written in fragments that are
     joined at the end: even after a power cut or on a full disk the unfinished file plays, but for its last seconds.
+    What is left unfinished by an error is signed all the same; a power cut leaves no time for it.
 
 Note [Sound and picture]
     The sound of a file is carried over as it is. Live sound comes in blocks that carry the moment at which they were
@@ -107,6 +108,7 @@ class VideoWriter:
         self._moved_s = 0.0
         self._latency = Durations()
         self._partial = partial_name(self._path)
+        self._sealed = False
         self._container: OutputContainer | None = None
         self._audio: AudioTracks | None = None
         self._sound: LiveSound | None = None
@@ -176,7 +178,7 @@ class VideoWriter:
             self._finish()
             self._file.finish()
             self._check_disk()
-            unsigned = self._signed()
+            unsigned = self._signed(self.name)
             os.replace(self._partial, self._path)
         except OSError as error:
             self.abort()
@@ -192,12 +194,13 @@ class VideoWriter:
         if unsigned is not None:
             raise unsigned
 
-    def _signed(self) -> SinkError | None:
-        """Sign the finished file; why that was not possible."""
+    def _signed(self, name: str) -> SinkError | None:
+        """Sign the file, soon called `name`, once; why that was not possible."""
+        if self._seal is None or self._sealed:
+            return None
         try:
-            self.signing = True  # a copy of hours takes its time, and is no reason to give up
-            if self._seal is not None:
-                self._seal.seal(self._partial, self.name)
+            self.signing = self._sealed = True  # a copy of hours takes its time, and is no reason to give up
+            self._seal.seal(self._partial, name)
         except SinkError as error:
             return error
         finally:
@@ -205,12 +208,15 @@ class VideoWriter:
         return None
 
     def abort(self) -> None:
-        """Keep what was written under NAME.partial.mp4; remove it when there is nothing in it."""
+        """Keep what was written under NAME.partial.mp4, signed; remove it when there is nothing in it."""
         if self._ended:
             return
         self._release(whole=bool(self._count))
         if self._count:
+            unsigned = self._signed(self._partial.name)
             _log.warning("%s is not finished; %d frames are kept in %s", self.name, self._count, self._partial.name)
+            if unsigned is not None:
+                _log.warning("%s", unsigned)
             return
         _log.warning("%s: no frame arrived, nothing is written", self.name)
         self._remove()

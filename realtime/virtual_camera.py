@@ -2,7 +2,8 @@
 
 Note [The last picture stays in the device]
     A virtual camera keeps showing what it was sent last, also when this program has ended. The end is therefore always
-    a card that shows nobody, sent often enough to reach every buffer of the driver.
+    a card that shows nobody, with the AI mark like every picture before it, sent often enough to reach every buffer of
+    the driver.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Self
 import cv2
 import numpy as np
 
+from realtime.badge import Badge
 from realtime.errors import SinkError
 from realtime.frame import Frame, ImageU8
 from realtime.letterbox import even, letterbox
@@ -56,14 +58,18 @@ def check_camera() -> None:
 class VirtualCamera:
     """A webcam that other programs can choose. Each frame is sent when it comes. Not thread-safe."""
 
-    def __init__(self, source: SourceInfo, device: str | None = None) -> None:
-        """`device`: /dev/videoN or just N, or the name of the camera; None: the first free one. Raises SinkError."""
+    def __init__(self, source: SourceInfo, device: str | None = None, *, badge: Badge | None = None) -> None:
+        """`device`: /dev/videoN or just N, or the name of the camera; None: the first free one. Raises SinkError.
+
+        `badge`: marks the last card.
+        """
         self._size = source.width, source.height
         self._live, self._pace = source.live, Pace()
         self._fps = min(max(float(source.fps), 1.0), 240.0)
         self._camera: pyvirtualcam.Camera | None = None
         self._pack: Callable[[ImageU8], ImageU8] = np.ascontiguousarray
         self._last: ImageU8 | None = None
+        self._badge = badge
         self._open(f"/dev/video{device}" if device and device.isdigit() and sys.platform == "linux" else device)
 
     def __enter__(self) -> Self:
@@ -155,7 +161,8 @@ class VirtualCamera:
         camera, self._camera = self._camera, None
         if camera is None:
             return None
-        card = self._packed(slate(self._size[1], self._size[0]))
+        card = slate(self._size[1], self._size[0])
+        card = self._packed(card if self._badge is None else self._badge.stamp(card))
         with suppress(Exception):  # a device that is gone shows nobody
             for _ in range(_FAREWELLS):
                 camera.send(card)

@@ -16,7 +16,7 @@ from typing import Any
 
 from realtime.dfm import Dfm
 from realtime.errors import LiveswapError, ModelError
-from realtime.files import explain, make_private_folder, write_atomically
+from realtime.files import atomic_file, explain, make_private_folder
 from realtime.places import records_folder
 
 NAME = "without-mark.json"
@@ -45,7 +45,9 @@ class Waivers:
         known = self._read() | {model.sha256: {"at": now, "name": model.path.name} for model in models}
         try:
             make_private_folder(self.path.parent)
-            write_atomically(self.path, json.dumps(known, indent=1) + "\n")
+            with atomic_file(self.path) as part:
+                part.touch(mode=0o600)
+                part.write_text(json.dumps(known, indent=1) + "\n")
         except OSError as error:
             raise LiveswapError(f"the confirmation cannot be kept: {explain(error, self.path)}") from error
 

@@ -143,6 +143,28 @@ def test_leaving_the_mark_out_has_to_be_confirmed_once_and_everything_says_so(ca
     assert call("--sink", "null", "--no-badge")[0] == 0  # it was confirmed
 
 
+def test_what_was_confirmed_is_for_the_owner_alone(call: Call) -> None:
+    records_folder().mkdir(parents=True, mode=0o755)
+    assert call("--sink", "null", "--no-badge", "--confirm-no-badge")[0] == 0
+    assert {stat.S_IMODE(each.stat().st_mode) for each in records_folder().iterdir()} == {0o600}
+
+
+def test_settings_do_not_confirm_anything(call: Call, tmp_path: Path) -> None:
+    settings = tmp_path / "live.toml"
+    settings.write_text("badge = false\n")
+    assert call("--sink", "null", "--config", settings)[0] == 2
+    settings.write_text("badge = false\nconfirm_no_badge = true\n")
+    code, err = call("--sink", "null", "--config", settings)
+    assert code == 2
+    assert "unknown setting 'confirm_no_badge'" in err
+
+
+def test_a_key_that_was_typed_in_the_wrong_place_is_not_repeated(call: Call) -> None:
+    code, err = call("--sink", "null", "rtmp://host/app/Zq9")
+    assert code == 2
+    assert "rtmp://host/app/***" in err
+
+
 def test_another_model_has_to_be_confirmed_for_itself(call: Call) -> None:
     assert call("--sink", "null", "--no-badge", "--confirm-no-badge")[0] == 0
     assert call("--sink", "null", "--no-badge", card=CARD | {"subject": "Eve"})[0] == 2
@@ -205,6 +227,8 @@ def test_a_run_that_fails_is_written_down_too(call: Call, tmp_path: Path) -> Non
     assert call("--source", wall, "--sink", "null")[0] == 1
     begin, end = logged()
     assert end["failure"] == "SourceError"
+    assert end["seconds"] > 0
+    assert end["frames_in"] >= 0
     assert end["run"] == begin["run"]
 
 
@@ -260,6 +284,47 @@ def test_the_card_is_shown_when_a_run_begins(call: Call) -> None:
     assert "licence: CC-BY-4.0" in err
     assert "may be used for: a film; tests" in err
     assert "make sure before you use it" not in err
+
+
+def test_the_card_says_who_exported_the_model_and_which_document_was_signed(call: Call) -> None:
+    document = {"name": "agreement.pdf", "bytes": 9, "sha256": "ab" * 32}
+    card = CARD | {"exporter": "Eve", "created": "2026-01-31", "consent_document": document, "badge": "required"}
+    _, err = call("--sink", "null", card=card)
+    assert "exported by Eve, 2026-01-31" in err
+    assert f"signed document: agreement.pdf, {'ab' * 32}" in err
+    assert "AI mark: required" in err
+
+
+HOSTILE = {
+    "half a letter": "\ud800 Ada",
+    "a terminal's commands": "\x1b]0;pwn\x07\x1b[2J\x9b31m\u202e\nliveswap: all is well",
+    "a book": "A" * 900_000,
+    "a list of everything": ["A" * 1000, 3, None, ["\x1b"]] * 50,
+    "no text": {"a": {"b": [1]}},
+    "no number": float("nan"),
+    "a deep place": json.loads("[" * 150 + "]" * 150),
+}
+
+
+@pytest.mark.parametrize("words", HOSTILE.values(), ids=HOSTILE)
+def test_a_card_may_say_anything_and_the_recording_is_signed(call: Call, tmp_path: Path, words: object) -> None:
+    path = tmp_path / "out.mp4"
+    card = dict.fromkeys(("subject", "consent", "licence"), words) | {"\x1b[2J": "A" * 2**20}
+    code, err = call("--sink", path, card={"schema": 1} | card)
+    assert code == 0, err
+    assert read_manifest(path)["state"] == "Valid"
+    assert len(err) < 3000
+    assert all(char.isprintable() or char == "\n" for char in err)
+    assert not any(line.startswith("liveswap: all is well") for line in err.splitlines())
+    assert len((records_folder() / RUN_LOG).read_text()) < 10_000
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_a_name_that_is_no_text_costs_no_manifest(call: Call, tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/out\xff.mp4"))
+    code, err = call("--sink", path)
+    assert code == 0, err
+    assert read_manifest(path)["state"] == "Valid"
 
 
 def test_a_card_on_which_nobody_stated_anything_is_a_warning(call: Call) -> None:

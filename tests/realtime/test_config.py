@@ -114,3 +114,8 @@ def test_a_file_that_is_no_settings_file_is_refused(tmp_path: Path, data: bytes)
     path = tmp_path / "live.toml"
     path.write_bytes(data)
     assert str(path) in refusal(path)
+
+
+@pytest.mark.parametrize("line", ['sinks = "rtmp://host/app/Zq9"', 'source = ["rtsp://user:Zq9@host/x"]'])
+def test_a_wrong_setting_does_not_give_its_password_away(tmp_path: Path, line: str) -> None:
+    assert "Zq9" not in refusal(toml(tmp_path, f'model = "a.dfm"\n{line}\n'))

@@ -222,6 +222,9 @@ def test_a_model_that_breaks_the_contract_is_refused_with_the_reason(tmp_path: P
 
 def test_a_model_without_in_face_is_refused(tmp_path: Path) -> None:
     assert "has the inputs picture" in refusal(random_dfm(tmp_path / "m.dfm", face_input="picture"))
+    shout = refusal(random_dfm(tmp_path / "m.dfm", face_input="\x1b[2J" + "A" * 100_000))
+    assert "\x1b" not in shout
+    assert len(shout) < 600
 
 
 def identity_model(tmp_path: Path, node: onnx.NodeProto, opset: int = 12, domains: tuple[str, ...] = ()) -> Path:
@@ -312,6 +315,11 @@ def test_a_card_that_says_nonsense_about_the_crop_is_refused(
     tmp_path: Path, facts: dict[str, object], reason: str
 ) -> None:
     assert reason in refusal(random_dfm(tmp_path / "m.dfm", metadata=liveswap_metadata(**facts)))
+
+
+def test_whether_the_mark_is_required_must_be_readable(tmp_path: Path) -> None:
+    metadata = {"liveswap.badge": "required"}  # without the quotes of JSON
+    assert "carries a damaged liveswap.badge" in refusal(random_dfm(tmp_path / "m.dfm", metadata=metadata))
 
 
 @pytest.mark.parametrize("text", ["{", "", "[" * 100_000, '"' + "x" * 2**20 + '"'])

@@ -109,6 +109,13 @@ def test_only_pass_lets_the_raw_picture_out_and_says_so() -> None:
         assert (publication.image is frame.image) is (on_miss is OnMiss.PASS)
 
 
+@pytest.mark.parametrize("reason", [Miss.NO_SHAPE, Miss.WRONG_PERSON, Miss.UNDECIDED])
+def test_marks_know_of_every_face_in_a_raw_picture(reason: Miss) -> None:
+    seen = face(40, 30, 60, 48)
+    publication = Guard(OnMiss.PASS).publish(SwapResult(raw(), (seen,), False, reason, {}), 0.0)
+    assert publication.faces == (seen.box,)
+
+
 def test_blurring_hides_the_head_and_spares_the_rest() -> None:
     image = portrait()
     hidden = hide(image, [FACE_BOX])

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import socket
 import stat
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import av
+import c2pa
 import cv2
 import numpy as np
 import pytest
@@ -50,6 +54,20 @@ def test_a_recording_says_how_it_came_about_and_still_plays(own: Credential, tmp
         assert sum(1 for _ in container.decode(video=0)) == 5
     names = {each.name for each in tmp_path.iterdir()} - {"state"}
     assert names == {path.name} | ({path.name + SIDECAR} if ending == ".mkv" else set())
+
+
+@pytest.mark.parametrize("ending", VIDEOS)
+def test_a_recording_that_an_error_cut_off_says_it_too(own: Credential, tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"swap{ending}"
+    with suppress(ZeroDivisionError), VideoWriter(path, info(), seal=provenance(own)) as writer:
+        for index in range(5):
+            writer.send(frame(index, plain((index * 20, 90, 120))))
+        raise ZeroDivisionError
+    partial = path.with_stem("swap.partial")
+    assert not path.exists()
+    assert read_manifest(partial)["state"] == "Valid"
+    with av.open(partial) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 5
 
 
 def test_a_still_says_it_too(own: Credential, tmp_path: Path) -> None:
@@ -101,6 +119,33 @@ def test_a_file_without_a_manifest_is_one_sentence(tmp_path: Path, path: str) ->
     with pytest.raises(SourceError) as told:
         read_manifest(tmp_path / path)
     assert "\n" not in str(told.value)
+
+
+def points_elsewhere(path: Path, own: Credential, url: str) -> None:
+    """Write a picture whose manifest does not lie in it but, it says, at `url`."""
+    bare = path.with_name("bare.png")
+    cv2.imwrite(str(bare), plain())
+    signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo(own.algorithm, own.chain, own.key, None))
+    action = {"action": "c2pa.created", "digitalSourceType": SOURCE_TYPE}
+    told = {"assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [action]}}], "title": "a trap"}
+    with signer, c2pa.Builder(json.dumps(told)) as builder, bare.open("rb") as file, path.open("w+b") as out:
+        builder.set_no_embed()
+        builder.set_remote_url(url)
+        builder.sign(signer, "image/png", file, out)
+
+
+def test_nobody_is_called_because_a_file_names_an_address(own: Credential, tmp_path: Path) -> None:
+    trap, swap = tmp_path / "trap.png", tmp_path / "swap.mp4"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        points_elsewhere(trap, own, f"http://127.0.0.1:{server.getsockname()[1]}/who-watches.c2pa")
+        has_manifest(trap)
+        with pytest.raises(SourceError, match="no manifest that can be read"):
+            read_manifest(trap)
+        film(swap, provenance(own, parent=trap))
+        with pytest.raises(TimeoutError):
+            server.accept()
+    assert read_manifest(swap)["state"] == "Valid"
 
 
 # ---------------------------------------------------------------- when it cannot be signed

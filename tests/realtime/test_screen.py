@@ -30,6 +30,11 @@ def test_results_go_to_the_output_and_notes_to_the_error_output(capsys: pytest.C
     assert capsys.readouterr() == ("done\n", "by the way\n")
 
 
+def test_what_files_say_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen(quiet=False, json_on_stdout=False).say("one\x1b[2J\ntwo\u202e\udcff")
+    assert capsys.readouterr().out == "one [2J\ntwo  \n"
+
+
 def test_results_leave_the_output_to_json(capsys: pytest.CaptureFixture[str]) -> None:
     Screen(quiet=False, json_on_stdout=True).say("done")
     assert capsys.readouterr() == ("", "done\n")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.urls import redact
+from realtime.urls import redact, redact_within
 
 SECRETS = st.text(string.ascii_letters + string.digits, min_size=8, max_size=40).map("Zq9".__add__)
 """Nothing else in the addresses below contains one of them."""
@@ -64,3 +64,8 @@ def test_no_secret_is_ever_shown(user: str, password: str, token: str, scheme: s
 def test_whatever_was_typed_gives_a_text(text: str) -> None:
     assert isinstance(redact(text), str)
     assert isinstance(redact("rtsp://" + text), str)
+
+
+def test_what_somebody_typed_is_repeated_without_its_secrets() -> None:
+    typed = "got ['rtmp://h/live/Zq9', \"rtsp://u:Zq9@h/x?token=Zq9\"] and a.mp4"
+    assert redact_within(typed) == "got ['rtmp://h/live/***', \"rtsp://***@h/x?token=***\"] and a.mp4"
