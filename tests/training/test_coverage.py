@@ -11,6 +11,7 @@ import pytest
 from tests.covered import facts
 from training.coverage import (
     FEW,
+    FEW_COSTS,
     HALF,
     POSE_DEG,
     SAME_LOOK,
@@ -103,7 +104,7 @@ def test_only_the_frames_that_are_not_covered_are_at_risk() -> None:
 
 def test_half_the_pixels_cost_and_twice_as_many_do_not() -> None:
     half, twice = (replace(facts(), native_px=facts().native_px * factor) for factor in (0.5, 2.0))
-    assert cover(half, PERFORMER).loss("detail") > 0.1
+    assert cover(half, PERFORMER).loss("detail") > WEIGHTS["detail"] / 3
     assert cover(twice, PERFORMER).loss("detail") < 0.01
 
 
@@ -112,9 +113,9 @@ def test_pixels_that_the_model_will_not_show_are_not_missed() -> None:
     assert cover(half, PERFORMER, shown_px=90).loss("detail") < 0.01
 
 
-def test_few_looks_lose_half_and_many_nothing() -> None:
+def test_few_looks_cost_and_many_cost_nothing() -> None:
     few = cover(facts(faces=round(FEW)), PERFORMER)
-    assert few.costs["identity few"][0] == pytest.approx(0.5, abs=0.05)
+    assert few.costs["identity few"][0] == pytest.approx(FEW_COSTS / 2, abs=0.05)
     assert cover(facts(), PERFORMER).costs["identity few"][0] < 0.02
 
 
@@ -161,4 +162,14 @@ def test_hidden_frames_of_the_performer_are_at_risk_themselves() -> None:
 def test_a_pair_of_single_faces_can_be_compared() -> None:
     found = cover(facts(faces=1), facts("performer", faces=1))
     assert np.isfinite(found.risk).all()
-    assert found.score < 0.1
+    assert found.score < 0.4
+
+
+def test_what_few_faces_do_not_show_is_counted_once() -> None:
+    found = cover(facts(faces=3, yaw=2), PERFORMER)
+    pose = np.asarray(found.costs["pose"])
+    few = found.costs["identity few"][0]
+    assert few > 0.5
+    assert pose.max() > few  # a side that was never seen
+    assert found.risk[pose.argmax()] < 1 - (1 - pose.max()) * (1 - few)
+    assert found.risk.min() >= few
