@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.coverage_facts import EXPRESSION, LIGHT, Floats, SetFacts
+from training.coverage_facts import EXPRESSION, HIDES, LIGHT, Floats, SetFacts
 
 POSE_DEG = 8.0
 """Yaw or pitch that a model still bridges."""
@@ -63,8 +63,6 @@ HARMLESS = 0.05
 """Of that share, so much is misread or rare enough to be learnt away."""
 PERFORMER = 0.4
 """Share of these costs that the same defect has in the performer's set."""
-HIDES = 0.25
-"""A face that is so unlike its own set has something in front."""
 NEAREST = 5
 SIDES = "identity", "performer"
 _SHIFTS = 21
@@ -82,7 +80,7 @@ class SetQuality:
     strangers: float
     """Share of faces that show somebody else than most do."""
     hidden: float
-    """Share of faces with something in front; 0 in a set of fewer than FEW_LOOKS."""
+    """Share of the person's own faces with something in front; 0 in a set of fewer than FEW_LOOKS."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,7 +161,7 @@ def judge_set(facts: SetFacts) -> SetQuality:
         looked_at=len(facts),
         effective=effective,
         strangers=float(1 - own.mean()),
-        hidden=float((facts.covered > HIDES).mean()) if effective >= FEW_LOOKS else 0.0,
+        hidden=float((facts.covered[own] > HIDES).mean()) if effective >= FEW_LOOKS else 0.0,
     )
 
 

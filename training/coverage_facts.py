@@ -29,6 +29,8 @@ SHORT_S = 2.0
 SURELY_ANOTHER = 3.0
 """Likeness from which on a group of faces is somebody else: groups of one person, rendered or real, were found 1 to 2
 apart, a few faces with a hand before them 3, and other rendered people 5 to 10."""
+HIDES = 0.25
+"""A face of which more is unlike has something in front, and does not tell who it is."""
 PALEST = -0.5
 """Skin reflects at least so many stops less than the white of the eyes; eyes that say otherwise lie in the shade."""
 _WHITES = 5
@@ -124,7 +126,7 @@ def read_facts(faceset: Faceset, on_progress: Callable[[int, int], None] | None 
         native_px=np.array([record.native_px for record in records]),
         covered=covered,
         covered_always=always,
-        person=_persons(vectors, np.array([record.person for record in records], np.intp), track, pts_s),
+        person=_persons(vectors, np.array([record.person for record in records], np.intp), track, pts_s, covered),
         stored_px=float(np.median([np.ptp(faceset.landmarks[i][:, 1]) for i in chosen[:: max(1, len(chosen) // 50)]])),
     )
 
@@ -169,20 +171,24 @@ def _covered(looks: list[FaceLook]) -> tuple[Floats, float]:
 
 
 def _persons(
-    vectors: list[NDArray[np.float32]], known: NDArray[np.intp], track: NDArray[np.intp], pts_s: Floats
+    vectors: list[NDArray[np.float32]], known: NDArray[np.intp], track: NDArray[np.intp], pts_s: Floats, covered: Floats
 ) -> NDArray[np.intp]:
     """(N,) who each face is: 0 for whom the set shows most, 1 for whoever is surely somebody else.
 
-    `known` is what extraction said; a set of which it said nothing is clustered here, a track being one person.
+    `known` is what extraction said; a set of which it said nothing is clustered here, a track being one person. Of
+    (N,) `covered` faces nobody can tell who they are: a group of which most are is not called somebody else.
     """
     points = np.array(vectors, np.float64)
     groups = known if known.any() else _cluster_tracks(points, track, pts_s)
     person = np.zeros(len(points), np.intp)
-    main = points[groups == 0].mean(axis=0)
+    free = covered <= HIDES
+    main = (groups == 0) & free if ((groups == 0) & free).any() else groups == 0
     for group in np.unique(groups[groups > 0]):
-        own = groups == group
-        apart = likeness(points[own].mean(axis=0), main, float(own.sum()), float((groups == 0).sum()))
-        person[own] = apart > SURELY_ANOTHER
+        own = (groups == group) & free
+        if own.sum() * 2 < (groups == group).sum():
+            continue
+        apart = likeness(points[own].mean(axis=0), points[main].mean(axis=0), float(own.sum()), float(main.sum()))
+        person[groups == group] = apart > SURELY_ANOTHER
     return person
 
 

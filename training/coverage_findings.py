@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.coverage import EXPRESSION_UNITS, HIDES, LIGHT_UNITS, Coverage
-from training.coverage_facts import EXPRESSION, LIGHT, Floats, SetFacts, Shots
+from training.coverage import EXPRESSION_UNITS, LIGHT_UNITS, Coverage
+from training.coverage_facts import EXPRESSION, HIDES, LIGHT, Floats, SetFacts, Shots
 
 NOTED = 0.04
 """A cause that costs less of the swap than this is not worth a sentence."""

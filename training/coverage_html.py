@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from training.coverage import SIDES, Coverage
 from training.coverage_advice import Advice
+from training.coverage_facts import Shots
 from training.coverage_findings import Finding, facts_of, percent
 from training.coverage_plots import Pair
 from training.coverage_verdict import Verdict
@@ -111,9 +112,7 @@ def _sets(found: Coverage) -> str:
     for side in SIDES:
         held, quality = facts_of(found, side), found.quality[side]
         yaw, pitch = (np.percentile(held.pose[:, axis], (2, 98)) for axis in (0, 1))
-        shots = (
-            "cannot be told" if held.shots is None else f"{held.shots.count}, half below {held.shots.median_s:.1f} s"
-        )
+        shots = "cannot be told" if held.shots is None else _shots(held.shots)
         for name, value in (
             ("Folder", held.name),
             ("Faces", f"{held.total}"),
@@ -132,6 +131,11 @@ def _sets(found: Coverage) -> str:
         for name, values in rows.items()
     )
     return f"<table><tr>{head}</tr>{cells}</table>"
+
+
+def _shots(shots: Shots) -> str:
+    lengths = f"of {shots.median_s:.1f} s" if shots.count == 1 else f"half of them below {shots.median_s:.1f} s"
+    return f"{shots.count}, {lengths}"
 
 
 def _losses(losses: Mapping[str, float]) -> str:

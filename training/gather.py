@@ -152,7 +152,7 @@ class Gatherer:
         before = [face for face in last.faces if face.pts_s == last.last_s]
         joined: dict[int, int] = {}
         for face in (each for each in part.faces if each.pts_s == part.first_s):
-            nearest = find_again(face.box, face.identity, before)
+            nearest = find_again(face.box, before)
             if nearest is not None:
                 before.remove(nearest)
                 joined[face.track] = self._tracks[nearest.track]

@@ -25,7 +25,7 @@ from training.cut import cut_face
 from training.extract_config import ExtractConfig
 from training.faceset_writer import MARGIN, encode_crop
 from training.film import TICK_S, Film, Part, read_part
-from training.identity import embed, likeness
+from training.identity import embed
 from training.looks import CutFinder, Thumbnail, face_height_px, sharpness
 from training.measures import Measures, measure
 from training.near_duplicates import small_picture
@@ -231,11 +231,10 @@ class _Work:
     def _cut(self, face: Face, pose: HeadPose, frame: Frame) -> FoundFace:
         geometry = self._config.geometry.widened(MARGIN)
         crop, mesh = cut_face(frame.image, face, geometry)
-        look = embed(crop.image, mesh)
         return FoundFace(
             frame=frame.index,
             pts_s=frame.pts_s,
-            track=self._track(face, look),
+            track=self._track(face),
             score=face.score,
             sharpness=sharpness(crop, geometry, mesh),
             native_px=face_height_px(face.landmarks),
@@ -247,13 +246,13 @@ class _Work:
             jpeg=encode_crop(crop.image, geometry.size),
             mesh=mesh,
             small=small_picture(crop.image),
-            identity=look,
+            identity=embed(crop.image, mesh),
         )
 
-    def _track(self, face: Face, look: NDArray[np.float32]) -> int:
+    def _track(self, face: Face) -> int:
         """The number of a track in the part: one for each face in each shot."""
         if face.track_id not in self._tracks:
-            before = find_again(face.box, look, self._left_off)
+            before = find_again(face.box, self._left_off)
             if before is None:
                 self._next_track += 1
             else:
@@ -262,16 +261,15 @@ class _Work:
         return self._tracks[face.track_id]
 
 
-def find_again(
-    box: tuple[float, float, float, float], look: NDArray[np.float32], before: Sequence[FoundFace]
-) -> FoundFace | None:
-    """The one of the faces `before` that lies on `box` and is rather the person who looks like that, if any is."""
+def find_again(box: tuple[float, float, float, float], before: Sequence[FoundFace]) -> FoundFace | None:
+    """The one of the faces `before` that lies on `box`, if any does.
+
+    Who it is says nothing here: a face behind a hand looks more unlike itself than another person does.
+    """
     here = np.array(box)
     by_overlap = [(float(box_overlap(here, np.array(other.box)[None])[0]), other) for other in before]
     overlap, best = max(by_overlap, key=lambda each: each[0], default=(0.0, None))
-    if best is None or overlap <= _SAME_PLACE or likeness(look, best.identity, 1, 1) >= 1:
-        return None
-    return best
+    return best if overlap > _SAME_PLACE else None
 
 
 class Sampler:

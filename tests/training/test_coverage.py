@@ -146,6 +146,12 @@ def test_the_same_defect_costs_less_in_the_performers_set() -> None:
     assert 0 < found.loss("performer mixed") < cover(replace(facts(), person=person), PERFORMER).loss("identity mixed")
 
 
+def test_strangers_do_not_count_as_faces_with_something_in_front() -> None:
+    stranger = (np.arange(400) < 100).astype(np.intp)
+    quality = judge_set(facts(person=stranger, covered=np.where(stranger == 1, 0.5, 0.0)))
+    assert (quality.strangers, quality.hidden) == (0.25, 0.0)
+
+
 def test_what_is_in_front_of_a_handful_of_faces_cannot_be_judged() -> None:
     hidden = np.full(10, 0.5)
     few = cover(facts(faces=10, covered=hidden), facts("performer", faces=10, covered=hidden))

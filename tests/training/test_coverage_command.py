@@ -12,7 +12,9 @@ import pytest
 
 from liveswap import main
 from tests.covered import write_set
+from training import coverage_html
 from training.contact_sheet import pick_evenly
+from training.coverage_facts import Shots
 
 
 class Page(HTMLParser):
@@ -151,3 +153,8 @@ def test_a_set_covers_itself_but_for_its_size(sets: dict[str, str], capsys: pyte
     found = json.loads(capsys.readouterr().out)
     assert found["findings"][0]["cause"] == "identity few"
     assert found["frames"]["nearest"] == pick_evenly(20, 20)
+
+
+def test_one_long_shot_is_not_called_half_of_many() -> None:
+    assert coverage_html._shots(Shots(1, 300.0, 0.0)) == "1, of 300.0 s"
+    assert coverage_html._shots(Shots(9, 0.8, 0.9)) == "9, half of them below 0.8 s"

@@ -126,3 +126,11 @@ def test_light_that_is_rare_in_a_set_does_not_count_as_something_in_front() -> N
     covered, _ = coverage_facts._covered([rare] * 20 + [hand])
     assert covered[:20].max() == 0
     assert covered[20] > 0.25
+
+
+def test_a_face_behind_a_hand_is_nobody_else() -> None:
+    vectors = [np.full(24, 0.0 if number < 20 else 9.0, np.float32) for number in range(30)]
+    known = np.array([0] * 20 + [1] * 10)
+    times, behind = np.arange(30) / 5, np.where(known == 1, 0.6, 0.0)
+    assert coverage_facts._persons(vectors, known, known, times, 0 * behind).tolist() == known.tolist()
+    assert coverage_facts._persons(vectors, known, known, times, behind).max() == 0
