@@ -3,7 +3,10 @@
 Note [True score]
     The score of a frame is identity transfer, cut to 0 to 1, times the structural similarity inside the face: the first
     alone does not notice a soft face, the second alone ranks doing nothing above a visible swap. A frame that is not
-    swapped scores 0, the error is one minus the score, the score of a set is the mean over frames. What is asked for:
+    swapped scores 0, the error is one minus the score, the score of a set is the mean over frames. Before, the painted
+    face is put where it belongs by one similarity for each model, see Note [Placement] in export/placement.py, measured
+    on other frames: how two heads fit over each other is no fault of a set, and moves transfer by more than most
+    defects do. What is asked for:
 
         spearman     rank correlation of predicted and true score over the sets of a cast, mean over casts: 0.8
         auc          chance that a frame from the worst quarter was given a higher risk than one from the rest: 0.75

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -90,7 +91,7 @@ def _read(certificates: bytes, key: bytes, where: str, *, local: bool) -> Creden
         if not chain[0].not_valid_before_utc <= datetime.now(UTC) <= chain[0].not_valid_after_utc:
             raise ValueError(f"the certificate is valid until {chain[0].not_valid_after_utc:%Y-%m-%d}")
         algorithm = _algorithm(private)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         why = " ".join(str(error).split())[:120]
         raise UsageError(f"{where} hold no certificate that can sign ({why}); {remedy}") from error
     pem = serialization.Encoding.PEM

@@ -205,6 +205,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
                 return _told(json.loads(reader.json()), str(reader.get_validation_state()))
     except OSError as error:
         raise SourceError(explain(error, path)) from error
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise SourceError(f"{path} has a manifest whose parts do not fit together; nothing is known of it") from error
     except c2pa.C2paError as error:
         reason = " ".join(str(error).split())[:200]
         raise SourceError(f"{path} has no manifest that can be read ({reason}); nothing is known of it") from error

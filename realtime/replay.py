@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import time
 import zlib
 from array import array
@@ -40,6 +39,8 @@ _log = logging.getLogger(__name__)
 SCHEMA = "liveswap-recording-1"
 ABOUT, PICTURES, LINES = "recording.json", "frames.nut", "frames.jsonl"
 CONTAINER, CODEC, PIXELS = "nut", "utvideo", "gbrp"
+_LATEST_S = 1e15
+"""Later than any clock tells."""
 
 MAX_ABOUT_BYTES, MAX_LINE_BYTES = 1 << 20, 1 << 16
 MAX_SIDE_PX, MAX_FRAMES, MAX_EVENTS = 16_384, 10_000_000, 100_000
@@ -278,7 +279,7 @@ def _whole(value: object, end: int = 1 << 62, first: int = 0) -> int:
 
 
 def _finite(value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) > _LATEST_S or value != value:
         raise ValueError("a time is no number")
     return float(value)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzzing.readers import READERS
-from tests.fuzzing.run import Worker, fuzz
+from tests.fuzzing.run import GROWTH_MB, Worker, fuzz
 
 FOUND = Path(__file__).parent / "data" / "fuzzing"
 """FOLDER/READER/WHAT-IT-WAS-NAME: a damaged file that once broke a reader; NAME is the genuine file's."""
@@ -31,10 +31,12 @@ def test_what_once_broke_a_reader_does_so_no_more(path: Path, tmp_path: Path) ->
     reader.make(tmp_path)
     genuine = {each.name: each for pattern in reader.damaged for each in tmp_path.glob(pattern)}
     name = next(name for name in sorted(genuine, key=len, reverse=True) if path.name.endswith(name))
-    shutil.copy(path, genuine[name])
     with Worker(path.parent.name) as worker:
+        usual = worker.read(tmp_path, 60)
+        shutil.copy(path, genuine[name])
         told = worker.read(tmp_path, 60)
     assert told["what"] in ("read", "refused"), told["said"]
+    assert told["peak_mb"] < usual["peak_mb"] + GROWTH_MB
 
 
 def test_a_reader_that_breaks_is_noticed(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def read_run(run: Path) -> RunRecord:
         raise TrainingError(f"{run} holds no run; give the folder that 'liveswap train --out' made") from error
     except OSError as error:
         raise TrainingError(explain(error, path)) from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, UsageError) as error:
         raise TrainingError(f"{path} is damaged; train again, or restore it from a backup") from error
 
 
@@ -260,7 +260,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], Progress]:
             return {key: file.get_tensor(key) for key in file.keys()}, _progress(meta)  # noqa: SIM118
     except OSError as error:
         raise TrainingError(explain(error, path)) from error
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise TrainingError(f"{path} is damaged; restore it from a backup or train again") from error
 
 

@@ -17,6 +17,8 @@ from training.losses import LossConfig
 from training.model import ModelConfig
 
 RECIPES = Path(__file__).with_name("recipes")
+LARGEST_RECIPE = 1 << 20
+"""Bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +220,9 @@ def load_recipe(name: str) -> TrainConfig:
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
         raise UsageError(f"there is no preset {name!r}; choose one of {known}, or give the path of a recipe file")
     try:
+        if path.stat().st_size > LARGEST_RECIPE:
+            raise UsageError(f"{path} is too large for a recipe; give a TOML file of settings")
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not a readable recipe: {error}") from error
     return TrainConfig.from_dict({"name": path.stem} | values, where=str(path))

@@ -2,14 +2,16 @@
 
 Note [Which preset]
     A model paints a face as high as its crop makes it: resolution x height of the face on the canonical square /
-    coverage. More than the identity's film holds, or than the performer's shows, is wasted: the preset is the largest
-    of ours whose face is no higher than ENLARGED times what both have. What it takes and gives is what was measured of
-    it, see training.presets; where nobody has measured it, its own budget is all that is known.
+    coverage. More than the identity's film holds, or than the performer's shows, is wasted, and less is soft: the
+    preset is the one of ours whose face is nearest to what both have, in octaves, of which those too much count
+    WASTED times. What it takes and gives is what was measured of it, see training.presets; where nobody has measured
+    it, its own budget is all that is known.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,7 +28,7 @@ from training.coverage_facts import SetFacts
 RECIPES = Path(__file__).with_name("recipes")
 _DEFAULT_MINUTES = 60.0
 """Of a recipe without a budget, as training.config has it."""
-ENLARGED = 1.1
+WASTED = 1.5
 _HAIRLINE, _CHIN = 10, 152
 _ON_A_CPU_PX = 128
 """Larger models take days on a processor."""
@@ -125,8 +127,8 @@ def find_offer(offers: Sequence[Offer], name: str) -> Offer:
 def choose(offers: Sequence[Offer], identity: SetFacts, performer: SetFacts) -> Offer:
     """See Note [Which preset]."""
     there = min(float(np.median(facts.native_px)) for facts in (identity, performer))
-    fitting = [offer for offer in offers if offer.face_px <= ENLARGED * there]
-    return fitting[-1] if fitting else offers[0]
+    octaves = [math.log2(offer.face_px / max(there, 1.0)) for offer in offers]
+    return min(zip(octaves, offers, strict=True), key=lambda each: max(-each[0], WASTED * each[0]))[1]
 
 
 def advise(found: Coverage, offer: Offer, chosen: bool) -> Advice:
@@ -146,7 +148,8 @@ def advise(found: Coverage, offer: Offer, chosen: bool) -> Advice:
             f"{offer.identity_transfer:.2f} in {offer.measured_minutes:g} minutes on {offer.machine}"
         )
     else:
-        said += f"; expect about {100 * found.score:.0f} % of what it gives with a set that covers everything"
+        share = f"about {100 * found.score:.0f} %" if found.score >= 0.01 else "less than 1 %"
+        said += f"; expect {share} of what it gives with a set that covers everything"
     if offer.resolution > _ON_A_CPU_PX:
         said += ". Without a GPU, train light-128 instead"
     if size is not None:

@@ -224,7 +224,7 @@ def _few(found: Coverage, side: str) -> Finding:
     same = (
         ""
         if quality.effective > 0.7 * quality.looked_at
-        else f", but only {quality.effective} different looks among them"
+        else f", but only {quality.effective} different {'look' if quality.effective == 1 else 'looks'} among them"
     )
     fact = f"The {side}'s set has {total} faces{same}"
     remedy = (

@@ -13,14 +13,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from training.coverage import SIDES, Coverage
+from training.coverage import FEW_LOOKS, SIDES, Coverage
 from training.coverage_findings import CUTS, NOTED, Finding, facts_of, findings_of, percent
 
 Level = Literal["GO", "WARN", "STOP"]
 STOPPED = 0.25
 """Share of the predicted score from which on a cause that loses it makes training a waste of hours."""
-FEW_LOOKS = 30
-"""Of fewer different looks nothing but their number can be judged."""
 _MANY_SHOTS = 4
 
 
@@ -62,14 +60,13 @@ def _rounded(losses: dict[str, float]) -> dict[str, float]:
 
 
 def _summary(level: Level, found: Coverage, findings: tuple[Finding, ...]) -> str:
-    share = f"{percent(found.score)} of what a preset can give"
+    about = "" if found.score < 0.01 else "about "
+    share = f"{about}{percent(found.score)} of what a preset can give"
     if level == "GO":
-        return f"The identity covers the performer: expect about {share}; train."
+        return f"The identity covers the performer: expect {share}; train."
     if level == "WARN":
-        return f"Training works, and expect about {share}; what is named below costs the rest."
-    return (
-        f"Do not train yet: expect about {share}, mostly because {findings[0].fact[0].lower()}{findings[0].fact[1:]}."
-    )
+        return f"Training works, and expect {share}; what is named below costs the rest."
+    return f"Do not train yet: expect {share}, mostly because {findings[0].fact[0].lower()}{findings[0].fact[1:]}."
 
 
 def _notes(found: Coverage) -> Iterator[str]:

@@ -1,29 +1,25 @@
 """Makes one set of what the parts of films have given. Parts in order in; tracks, persons and new faces out.
 
 Parts are searched each for itself, see Note [Parts of a film]; here they are joined. A face keeps its track across a
-border when its boxes on both sides lie on each other and no cut is between them. Near duplicates and persons are
-judged only here, because they depend on what was before.
+border when it is found again in its place and no cut is between. Near duplicates and persons are judged only here,
+because they depend on what was before.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from realtime.region import box_overlap
 from training.film import Film
 from training.identity import LOOK_S, cluster
 from training.looks import is_jump
 from training.near_duplicates import TrackMemory
-from training.search import FOLLOW_GAP_S, FoundFace, Search
-
-_SAME_PLACE = 0.4
-"""Intersection over union of a face's boxes in the frames before and after a border: 1/30 s lies between them."""
+from training.search import SAME_SHOT_GAP_S, FoundFace, Search, find_again
 
 
 @dataclass(slots=True)
@@ -151,21 +147,13 @@ class Gatherer:
             return {}, False
         if is_jump(last.last_picture, part.first_picture, last.usual_change):
             return {}, True
-        if last.last_s is None or part.first_s is None or part.first_s - last.last_s > FOLLOW_GAP_S:
+        if last.last_s is None or part.first_s is None or part.first_s - last.last_s > SAME_SHOT_GAP_S:
             return {}, False
         before = [face for face in last.faces if face.pts_s == last.last_s]
         joined: dict[int, int] = {}
         for face in (each for each in part.faces if each.pts_s == part.first_s):
-            nearest = _nearest(face, before)
+            nearest = find_again(face.box, face.identity, before)
             if nearest is not None:
                 before.remove(nearest)
                 joined[face.track] = self._tracks[nearest.track]
         return joined, False
-
-
-def _nearest(face: FoundFace, others: Iterable[FoundFace]) -> FoundFace | None:
-    """The one of the others that lies on `face`, if any does."""
-    here = np.array(face.box)
-    by_overlap = [(float(box_overlap(here, np.array(other.box)[None])[0]), other) for other in others]
-    overlap, best = max(by_overlap, key=lambda each: each[0], default=(0.0, None))
-    return best if overlap > _SAME_PLACE else None

@@ -36,7 +36,7 @@ from training.search import FoundFace, Search
 
 _log = logging.getLogger(__name__)
 
-_LAYOUT = 1
+_LAYOUT = 2
 """Counts up when the files or the search change."""
 _NAME = re.compile(r"\.?[0-9a-f]{32}(\.[0-9a-f]{8}\.part)?\.npz", re.ASCII)
 _ARRAYS = "mesh", "small", "identity", "jpeg"

@@ -37,7 +37,8 @@ def _lines(row: PresetRow) -> Iterator[tuple[str, str, str, str]]:
     budget = "" if row.minutes is None else f"{row.minutes:g} min"
     for seen in row.measured:
         steps = row.steps_in_its_time(seen)
-        where = f"{seen.machine}, {seen.threads} threads" if seen.device == "cpu" else seen.machine
+        threads = "1 thread" if seen.threads == 1 else f"{seen.threads} threads"
+        where = f"{seen.machine}, {threads}" if seen.device == "cpu" else seen.machine
         yield f"{seen.memory_mib / 1024:.1f} GB", budget if steps is None else f"{budget}: {steps}", "", where
     for score in row.scored:
         yield "", "", f"{score.identity_transfer:.3f}, {score.face_ssim:.3f} in {score.minutes:g} min", score.machine

@@ -79,7 +79,7 @@ def read_history(run: Path) -> list[Entry]:
         return []
     except OSError as error:
         raise TrainingError(explain(error, path)) from error
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise TrainingError(f"{path} is damaged; remove it, the next look writes a new one") from error
     return history
 

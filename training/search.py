@@ -1,14 +1,16 @@
 """Searches a part of a film for faces. Frames in, the usable faces as they are stored out.
 
 The crops are cut by the live loop's own scissors. Faces are followed from frame to frame inside one shot; at a cut
-the finder forgets what it followed, so that no track crosses it.
+the finder forgets what it followed, so that no track crosses it. Where frames are sampled too far apart to follow a
+face, it is searched anew in each, and keeps its track while it is found again in its place.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -18,18 +20,23 @@ from numpy.typing import NDArray
 
 from realtime.detect import FaceFinder
 from realtime.frame import Face, Frame, Points
+from realtime.region import box_overlap
 from training.cut import cut_face
 from training.extract_config import ExtractConfig
 from training.faceset_writer import MARGIN, encode_crop
 from training.film import TICK_S, Film, Part, read_part
-from training.identity import embed
+from training.identity import embed, likeness
 from training.looks import CutFinder, Thumbnail, face_height_px, sharpness
 from training.measures import Measures, measure
 from training.near_duplicates import small_picture
 from training.pose import HeadPose, head_pose
 
 FOLLOW_GAP_S = 0.15
-"""Sampled frames further apart do not follow each other: each is searched anew."""
+"""In sampled frames further apart faces are not followed: each is searched anew."""
+SAME_SHOT_GAP_S = 1.05
+"""Up to this gap a face that is found again in its place, without a cut between, keeps its track."""
+_SAME_PLACE = 0.4
+"""Intersection over union of the boxes of a face that keeps its place."""
 _MAX_MISFIT = 0.25
 """Meshes further from a head than this are no faces; heads turned by 70 degrees stay below 0.14, noise is above 1."""
 _MIN_INSIDE = 0.5
@@ -87,8 +94,9 @@ class Search:
     left_out: dict[str, int]
     """Faces that were found and are no use, by reason."""
     first_s: float | None
-    """When the first frame that was looked at is shown."""
+    """When the first frame that was looked at is shown; None after a cut: it does not go on from before the part."""
     last_s: float | None
+    """When the last one is shown; None before a cut."""
     first_picture: Thumbnail | None
     """What the first frame shows, for whoever wants to know whether there is a cut before it."""
     last_picture: Thumbnail | None
@@ -143,6 +151,8 @@ class _Work:
         self.faces: list[FoundFace] = []
         self._tracks: dict[int, int] = {}
         self._next_track = 0
+        self._left_off: list[FoundFace] = []
+        """Faces of the last frame before the finder forgot, which may be found again."""
         self._left_out: Counter[str] = Counter()
         self._frames = self._searched = self._with_face = self._cuts = 0
         self._first_s: float | None = None
@@ -157,10 +167,12 @@ class _Work:
             self._forget()
         if not wanted:
             return
-        gone = self._last_s is not None and frame.pts_s - self._last_s > FOLLOW_GAP_S
-        if gone or self._shape not in (None, frame.image.shape):
+        if self._shape not in (None, frame.image.shape):
             self._forget()
-        self._first_s = frame.pts_s if self._first_s is None else self._first_s
+        elif self._last_s is not None and frame.pts_s - self._last_s > FOLLOW_GAP_S:
+            self._leave_off(frame.pts_s)
+        if not self._searched and not self._cuts:
+            self._first_s = frame.pts_s
         self._last_s, self._shape = frame.pts_s, frame.image.shape
         self._searched += 1
         self._with_face += self._take(frame)
@@ -184,6 +196,15 @@ class _Work:
     def _forget(self) -> None:
         self._finder.reset()
         self._tracks.clear()
+        self._left_off, self._last_s = [], None
+
+    def _leave_off(self, now_s: float) -> None:
+        """The last sampled frame is too long ago to follow its faces, perhaps not to find them again in their place."""
+        last_s, soon = self._last_s, now_s - (self._last_s or 0.0) <= SAME_SHOT_GAP_S
+        newest = itertools.takewhile(lambda face: face.pts_s == last_s, reversed(self.faces))
+        self._finder.reset()
+        self._tracks.clear()
+        self._left_off = list(newest) if soon else []
 
     def _take(self, frame: Frame) -> bool:
         """Keep the usable faces of one frame; whether any face was found."""
@@ -210,10 +231,11 @@ class _Work:
     def _cut(self, face: Face, pose: HeadPose, frame: Frame) -> FoundFace:
         geometry = self._config.geometry.widened(MARGIN)
         crop, mesh = cut_face(frame.image, face, geometry)
+        look = embed(crop.image, mesh)
         return FoundFace(
             frame=frame.index,
             pts_s=frame.pts_s,
-            track=self._track(face.track_id),
+            track=self._track(face, look),
             score=face.score,
             sharpness=sharpness(crop, geometry, mesh),
             native_px=face_height_px(face.landmarks),
@@ -225,15 +247,31 @@ class _Work:
             jpeg=encode_crop(crop.image, geometry.size),
             mesh=mesh,
             small=small_picture(crop.image),
-            identity=embed(crop.image, mesh),
+            identity=look,
         )
 
-    def _track(self, finder_id: int) -> int:
+    def _track(self, face: Face, look: NDArray[np.float32]) -> int:
         """The number of a track in the part: one for each face in each shot."""
-        if finder_id not in self._tracks:
-            self._tracks[finder_id] = self._next_track
-            self._next_track += 1
-        return self._tracks[finder_id]
+        if face.track_id not in self._tracks:
+            before = find_again(face.box, look, self._left_off)
+            if before is None:
+                self._next_track += 1
+            else:
+                self._left_off.remove(before)
+            self._tracks[face.track_id] = self._next_track - 1 if before is None else before.track
+        return self._tracks[face.track_id]
+
+
+def find_again(
+    box: tuple[float, float, float, float], look: NDArray[np.float32], before: Sequence[FoundFace]
+) -> FoundFace | None:
+    """The one of the faces `before` that lies on `box` and is rather the person who looks like that, if any is."""
+    here = np.array(box)
+    by_overlap = [(float(box_overlap(here, np.array(other.box)[None])[0]), other) for other in before]
+    overlap, best = max(by_overlap, key=lambda each: each[0], default=(0.0, None))
+    if best is None or overlap <= _SAME_PLACE or likeness(look, best.identity, 1, 1) >= 1:
+        return None
+    return best
 
 
 class Sampler:

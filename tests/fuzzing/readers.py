@@ -9,12 +9,18 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+if TYPE_CHECKING:
+    from training.realign import MeshSeeker
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +203,40 @@ def _open_run(folder: Path) -> None:
     load_best(folder / "run")
 
 
+def _foreign(folder: Path) -> None:
+    from tests.training.foreign_files import alignments_fsa, alignments_json, dfl_jpg, dfl_pak, faceswap_png, jpg, shot
+
+    shots = {f"clip_{number:06d}.jpg": shot(number) for number in range(2)}
+    files = {
+        "jpg/1.jpg": dfl_jpg(shot(0)),
+        "pak/faceset.pak": dfl_pak([dfl_jpg(shot(1))]),
+        "png/1.png": faceswap_png(shot(2)),
+        "json/alignments.json": alignments_json(shots),
+        "fsa/alignments.fsa": alignments_fsa(shots),
+    }
+    files |= {f"{place}/{name}": jpg(each.crop) for place in ("json", "fsa") for name, each in shots.items()}
+    for name, data in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(data)
+
+
+@cache
+def _seeker() -> MeshSeeker:
+    from training.realign import MeshSeeker
+
+    return MeshSeeker()
+
+
+def _import(folder: Path) -> None:
+    from training.import_config import ImportConfig
+    from training.import_faces import import_faces
+
+    with TemporaryDirectory() as elsewhere:
+        for source in sorted(folder.iterdir()):
+            target = Path(elsewhere) / source.name
+            import_faces(source, target, ImportConfig(size=64), open_seeker=lambda: nullcontext(_seeker()))
+
+
 READERS: dict[str, Reader] = {
     "video": Reader(_film, _watch, ("*",)),
     "picture": Reader(_album, _leaf, ("*",)),
@@ -207,6 +247,7 @@ READERS: dict[str, Reader] = {
     "certificate": Reader(_certificates, _credential, ("*.pem",)),
     "confirmations": Reader(_confirmations, _confirmed, ("*.json",)),
     "faceset": Reader(_faces, _look, ("*/faceset.json", "*/landmarks.npy", "*/faces/*")),
+    "foreign": Reader(_foreign, _import, ("jpg/1.jpg", "pak/*", "png/*", "json/*.json", "fsa/*.fsa")),
     "run": Reader(_trained, _open_run, ("run/run.json", "run/best.safetensors")),
     "recipe": Reader(_recipes, _choose, ("*.toml",)),
 }

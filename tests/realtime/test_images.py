@@ -10,7 +10,7 @@ import pytest
 
 from realtime.errors import SourceError, UsageError
 from realtime.frame import ImageU8
-from realtime.images import MAX_PIXELS, ImageFolder, natural_order, stated_size
+from realtime.images import MAX_PIXELS, ImageFolder, keeps_its_word, natural_order, stated_size
 
 LOSSY_LEVELS = 4
 """What JPEG and WebP at their best leave on one even colour (measured: 2 at most)."""
@@ -137,6 +137,16 @@ def test_a_forged_size_is_refused_before_memory_is_taken(tmp_path: Path, ending:
     with pytest.raises(SourceError, match=f"{width}x{height}") as error:
         ImageFolder(tmp_path)
     assert "million pixels" in str(error.value)
+
+
+def test_a_png_whose_parts_claim_more_than_there_is_is_not_decoded() -> None:
+    whole = cv2.imencode(".png", np.zeros((5, 7, 3), np.uint8))[1].tobytes()
+    forged = whole[:33] + b"\xff\xff\xff\x1a" + whole[37:]  # behind the header
+    assert keeps_its_word(whole)
+    assert keeps_its_word(whole + b"what an archive adds")
+    assert not keeps_its_word(forged)
+    assert not keeps_its_word(whole[:-1])
+    assert not keeps_its_word(whole[:8])
 
 
 def test_all_kinds_of_webp_tell_their_size() -> None:

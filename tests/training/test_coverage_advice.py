@@ -35,7 +35,8 @@ def test_the_offers_are_our_own_presets_as_the_trainer_reads_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pixels", "preset"), [(40, "tiny-64"), (115, "light-128"), (180, "base-192"), (400, "large-320")]
+    ("pixels", "preset"),
+    [(40, "tiny-64"), (75, "tiny-64"), (95, "light-128"), (150, "light-128"), (190, "base-192"), (400, "large-320")],
 )
 def test_the_preset_fits_what_both_films_hold(pixels: float, preset: str) -> None:
     offers = read_offers()

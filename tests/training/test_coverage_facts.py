@@ -12,6 +12,7 @@ import pytest
 from realtime.errors import FacesetError
 from tests.covered import GEOMETRY, posed_face, write_set
 from training import coverage_facts
+from training.cover import FaceLook, general_look
 from training.coverage_facts import EXPRESSION, LIGHT, count_shots, read_facts
 from training.eye_white import read_eye_white
 from training.faceset import Faceset
@@ -113,3 +114,15 @@ def test_eyes_of_a_few_pixels_tell_nothing() -> None:
     image, mesh = posed_face(0, 0, (90, 120, 190), GEOMETRY)
     shrunk = np.asarray(cv2.resize(image, (16, 16), interpolation=cv2.INTER_AREA), np.uint8)
     assert read_eye_white(shrunk, mesh / np.float32(4)) is None
+
+
+def test_light_that_is_rare_in_a_set_does_not_count_as_something_in_front() -> None:
+    general = general_look()
+    seen = (general != 0).astype(np.float32)
+    usual, rare = FaceLook(-general, seen), FaceLook(general, seen)  # the rare one looks like any other face
+    covered, _ = coverage_facts._covered([usual] * 20 + [rare])
+    assert covered.max() == 0
+    hand = FaceLook(np.roll(general, 9, axis=0) * seen, seen)
+    covered, _ = coverage_facts._covered([rare] * 20 + [hand])
+    assert covered[:20].max() == 0
+    assert covered[20] > 0.25

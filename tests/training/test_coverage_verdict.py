@@ -130,7 +130,7 @@ def test_many_equal_faces_are_told_as_such() -> None:
     own = facts()
     still = replace(own, pose=own.pose * 0.01, expression=own.expression * 0 + 1, light=own.light * 0 + 1)
     few = [finding for finding in verdict(still).findings if finding.cause == "identity few"]
-    assert "400 faces, but only 1 different looks" in few[0].fact
+    assert "400 faces, but only 1 different look among" in few[0].fact
 
 
 def test_a_set_that_is_too_small_to_judge_says_so() -> None:
@@ -163,3 +163,10 @@ def test_losses_are_told_largest_first_and_the_verdict_as_plain_values() -> None
     losses = list(found.losses.values())
     assert losses == sorted(losses, reverse=True)
     assert found.to_json()["level"] == found.level
+
+
+def test_next_to_nothing_is_not_called_about_less() -> None:
+    found = cover(facts(faces=3, yaw=2.0, pitch=1.0), facts("performer", seed=1))
+    found = replace(found, costs={**found.costs, "identity mixed": np.full(len(found.performer), 0.99)})
+    assert found.score < 0.01
+    assert "expect less than 1 % of what" in judge(found).summary

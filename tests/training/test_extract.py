@@ -292,6 +292,18 @@ def test_frames_far_apart_are_searched_anew(tmp_path: Path, clips: dict[str, Pat
     assert finder.resets == 3  # before each of the four frames but the first
 
 
+@pytest.mark.parametrize(("seconds_apart", "tracks"), [(0.3, [0, 0, 0, 1, 1, 1]), (2.0, [0, 1, 2, 3, 4, 5])])
+def test_a_face_keeps_its_track_between_frames_far_apart_but_not_across_a_cut(
+    tmp_path: Path, pictures: dict[str, list[ImageU8]], seconds_apart: float, tracks: list[int]
+) -> None:
+    step = round(30 * seconds_apart)
+    moments = range(0, FRAMES, FRAMES // 3)
+    images = [who[i] for who in (pictures["ada"], pictures["bo"]) for i in moments for _ in range(step)]
+    film = write_film(tmp_path / "film.mp4", images)
+    extract([film], tmp_path / "set", replace(SMALL, fps=1 / seconds_apart))
+    assert [record.track for record in Faceset.open(tmp_path / "set").records] == tracks
+
+
 # ------------------------------------------------------------------ what goes wrong
 
 

@@ -69,6 +69,15 @@ def test_a_face_keeps_its_track_from_part_to_part(tmp_path: Path, clips: dict[st
     assert [record.frame_index for record in records] == list(range(FRAMES))
 
 
+def test_a_cut_just_before_a_part_that_is_sampled_sparsely_ends_a_track(
+    tmp_path: Path, clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(film, "PART_S", 0.6)  # a border at frame 18, and the cut at frame 15 is 6 after the last look
+    extract([clips["cut"]], tmp_path / "set", ExtractConfig(size=64, keep_duplicates=True, every=9))
+    records = Faceset.open(tmp_path / "set").records
+    assert [(record.frame_index, record.track) for record in records] == [(0, 0), (9, 0), (18, 1), (27, 1)]
+
+
 def test_a_cut_between_two_parts_ends_a_track(
     tmp_path: Path, clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
