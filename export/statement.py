@@ -95,7 +95,9 @@ def _check(name: str, words: str | None) -> None:
     if words is None:
         return
     if not words.strip():
-        raise UsageError(f"--{name} is empty; say whose face the model shows and how that person agreed")
+        person = name in ("subject", "consent")
+        remedy = "say whose face the model shows and how that person agreed" if person else "say it, or leave it out"
+        raise UsageError(f"--{name} is empty; {remedy}")
     if len(words) > MAX_WORDS:
         raise UsageError(f"--{name} has {len(words)} letters, at most {MAX_WORDS} fit; put the rest into a document")
 

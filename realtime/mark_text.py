@@ -9,6 +9,7 @@ Note [Words of the mark]
 from __future__ import annotations
 
 import locale
+import os
 
 LANGUAGES = {
     "en": "AI",
@@ -23,6 +24,8 @@ LANGUAGES = {
     "zh": "AI生成",
 }
 """The mark by language, two letters of ISO 639-1."""
+_ON_WINDOWS = {"german": "de", "dutch": "nl", "spanish": "es", "portuguese": "pt", "chinese": "zh"}
+"""Names of languages there that do not begin with their two letters."""
 Stroke = tuple[tuple[float, float], ...]
 GAP = 0.4
 """Between two letters, in their height."""
@@ -60,9 +63,16 @@ LETTERS: dict[str, tuple[float, float, tuple[Stroke, ...]]] = {
 def mark_text(language: str = "auto") -> str:
     """The letters of the mark in a language; `auto` is that of the system, English where nothing is known."""
     if language == "auto":
-        language = (locale.getlocale()[0] or "en")[:2].lower()
-        return LANGUAGES.get(language, LANGUAGES["en"])
+        return LANGUAGES.get(_system_language(), LANGUAGES["en"])
     return LANGUAGES[language]
+
+
+def _system_language() -> str:
+    """Two letters, or whatever else stands there."""
+    # What the user asked for counts, also where the system has no words in that language.
+    asked = next(filter(None, map(os.environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), None)
+    said = (asked or locale.getlocale()[0] or "").lower()
+    return _ON_WINDOWS.get(said.partition("_")[0].partition(" ")[0], said[:2])
 
 
 def text_width(text: str) -> float:

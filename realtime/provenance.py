@@ -52,6 +52,8 @@ _KINDS = {
 }
 """What can hold a manifest, by the ending of its name."""
 _BESIDE = "application/octet-stream"
+MAX_SIDECAR_BYTES = 64 << 20
+"""A manifest with those of all that went before; ours have some kilobytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
             if kind is None:
                 if not beside.is_file():
                     raise SourceError(f"{path} has no manifest beside it; keep NAME{SIDECAR} together with the video")
+                if beside.stat().st_size > MAX_SIDECAR_BYTES:
+                    raise SourceError(f"{beside} is too large for a manifest; nothing is known of {path}")
                 reader = c2pa.Reader(_BESIDE, file, beside.read_bytes(), alone)
             else:
                 reader = c2pa.Reader(kind, file, None, alone)

@@ -40,6 +40,7 @@ def nobodys_own_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     with pytest.MonkeyPatch.context() as patch:
         for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
             patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
+        patch.setenv("LC_ALL", "C.UTF-8")  # the AI mark speaks the user's language
         yield
 
 

@@ -135,3 +135,9 @@ def lines_with(pattern: re.Pattern[str], paths: list[Path]) -> list[str]:
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
         if pattern.search(line)
     ]
+
+
+def test_an_audit_that_could_ask_nobody_fails() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    (asked,) = re.findall(r"/pip-audit (.*)", makefile)
+    assert "--strict" in asked  # without it, packages that were not looked up count as sound

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realtime.badge import Badge, badge_box, stamp
+from realtime.mark_text import mark_text
 from tests.fakes import face, plain
 
 Box = tuple[float, float, float, float]
@@ -93,3 +94,21 @@ def test_the_size_may_change_between_pictures() -> None:
     for height, width in (*SIZES, SIZES[0]):
         image = plain((0, 0, 0), height, width)
         assert (badge.stamp(image) == stamp(image)).all()
+
+
+@pytest.mark.parametrize(
+    ("system", "text"),
+    [
+        ("de_DE.UTF-8", "KI"),
+        ("fr", "IA"),
+        ("zh_TW.UTF-8", "AI生成"),
+        ("German_Germany.1252", "KI"),
+        ("Chinese (Simplified)_China.936", "AI生成"),
+        ("Portuguese_Brazil.1252", "IA"),
+        ("C.UTF-8", "AI"),
+        ("sv_SE", "AI"),
+    ],
+)
+def test_the_mark_speaks_the_language_of_the_system(monkeypatch: pytest.MonkeyPatch, system: str, text: str) -> None:
+    monkeypatch.setenv("LC_ALL", system)
+    assert mark_text("auto") == text

@@ -148,6 +148,15 @@ def test_nobody_is_called_because_a_file_names_an_address(own: Credential, tmp_p
     assert read_manifest(swap)["state"] == "Valid"
 
 
+def test_a_manifest_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "bare.mkv"
+    write_clip(path)
+    with path.with_name(path.name + SIDECAR).open("wb") as file:
+        file.truncate(4 << 30)
+    with pytest.raises(SourceError, match="too large for a manifest"):
+        read_manifest(path)
+
+
 # ---------------------------------------------------------------- when it cannot be signed
 
 
