@@ -138,9 +138,19 @@ class VideoFile:
             if count:
                 raise self._damaged(count) from error
             raise SourceError(f"{self._path} cannot be decoded ({error.strerror}); convert it to MP4") from error
-        promised_s = float((self._stream.duration or 0) * (self._stream.time_base or 0))
-        if (count < self._stream.frames or not whole) and promised_s - (end_s - self._file_start_s) > 0.3:
+        counted = whole and not _is_matroska(container)  # which does not say how many pictures it holds
+        if (count < self._stream.frames or not counted) and self._promised_s() - (end_s - self._file_start_s) > 0.3:
             raise self._damaged(count)
+
+    def _promised_s(self) -> float:
+        """How long the pictures last, as the file says; 0 where it does not."""
+        if self._stream.duration:
+            return float(self._stream.duration * (self._stream.time_base or 0))
+        parts = self._stream.metadata.get("DURATION", "").split(":")  # of Matroska: 00:01:02.345000000
+        try:
+            return math.fsum(float(part) * 60.0**power for power, part in enumerate(reversed(parts)))
+        except ValueError:
+            return 0.0
 
     def _damaged(self, count: int) -> SourceError:
         return SourceError(f"{self._path} is damaged after {count} frames; get a whole copy, or repair it with ffmpeg")
@@ -174,6 +184,10 @@ class VideoFile:
             colour=colour if colour.matrix in SWS_MATRIX else None,
             pixel_aspect=1 / aspect if self._turn.swap_axes else aspect,
         )
+
+
+def _is_matroska(container: InputContainer) -> bool:
+    return "matroska" in container.format.name
 
 
 def bgr_image(picture: av.VideoFrame, width: int, height: int) -> ImageU8:

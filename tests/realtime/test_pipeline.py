@@ -519,8 +519,11 @@ def test_a_video_goes_through_with_equal_length_rate_and_sound(tmp_path: Path) -
     assert (after.fps, after.seconds, after.sound) == (before.fps, before.seconds, before.sound)
 
 
-def test_a_damaged_video_leaves_a_partial_one_and_no_half_file(tmp_path: Path) -> None:
-    source = write_clip(tmp_path / "in.mp4", count=90, options={"movflags": "faststart"})
+@pytest.mark.parametrize(("name", "options"), [("in.mp4", {"movflags": "faststart"}), ("in.mkv", {})])
+def test_a_damaged_video_leaves_a_partial_one_and_no_half_file(
+    tmp_path: Path, name: str, options: dict[str, str]
+) -> None:
+    source = write_clip(tmp_path / name, count=90, options=options)
     source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
     with pytest.raises(SourceError, match="is damaged after") as error:
         run_video(source, tmp_path / "out.mp4")
