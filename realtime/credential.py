@@ -90,18 +90,17 @@ def _read(certificates: bytes, key: bytes, where: str, *, local: bool) -> Creden
             raise ValueError("the key belongs to another certificate")
         if not chain[0].not_valid_before_utc <= datetime.now(UTC) <= chain[0].not_valid_after_utc:
             raise ValueError(f"the certificate is valid until {chain[0].not_valid_after_utc:%Y-%m-%d}")
-        algorithm = _algorithm(private)
+        pem = serialization.Encoding.PEM
+        return Credential(
+            chain=b"".join(each.public_bytes(pem) for each in chain),
+            key=private.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+            algorithm=_algorithm(private),
+            holder=_holder(chain[0]),
+            local=local,
+        )
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         why = " ".join(str(error).split())[:120]
         raise UsageError(f"{where} hold no certificate that can sign ({why}); {remedy}") from error
-    pem = serialization.Encoding.PEM
-    return Credential(
-        chain=b"".join(each.public_bytes(pem) for each in chain),
-        key=private.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
-        algorithm=algorithm,
-        holder=_holder(chain[0]),
-        local=local,
-    )
 
 
 def _algorithm(key: PrivateKeyTypes) -> str:

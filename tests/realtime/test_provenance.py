@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import errno
 import json
 import os
@@ -14,6 +15,8 @@ import c2pa
 import cv2
 import numpy as np
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from realtime.credential import LOCAL, Credential, open_credential
 from realtime.errors import SinkError, SourceError, UsageError
@@ -226,3 +229,16 @@ def test_files_that_cannot_sign_are_one_sentence(
         assert "\n" not in str(told.value)
     with pytest.raises(UsageError, match="give both"):
         open_credential(certificate, None)
+
+
+def test_a_certificate_whose_holder_cannot_be_read_is_refused(own: Credential, tmp_path: Path) -> None:
+    der = x509.load_pem_x509_certificates(own.chain)[0].public_bytes(Encoding.DER)
+    name = b"recordings of this computer"
+    assert name in der
+    damaged = base64.encodebytes(der.replace(name, b"\xff" * len(name))).decode()
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    chain.write_text(f"-----BEGIN CERTIFICATE-----\n{damaged}-----END CERTIFICATE-----\n")
+    key.write_bytes(own.key)
+    with pytest.raises(UsageError, match="no certificate that can sign") as error:
+        open_credential(chain, key)
+    assert "\n" not in str(error.value)
