@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -144,6 +145,16 @@ def test_files_that_are_no_recipe_are_named(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(UsageError, match="not a readable recipe"):
         load_recipe(str(tmp_path / "mine.toml"))
+
+
+def test_the_recipe_that_the_readme_shows_can_be_trained(tmp_path: Path) -> None:
+    text = (RECIPES.parents[1] / "README.md").read_text("utf-8")
+    shown = next(block for block in text.split("```")[1::2] if block.startswith("toml"))
+    (tmp_path / "mine.toml").write_text(dedent(shown.removeprefix("toml")), "utf-8")
+    own = load_recipe(str(tmp_path / "mine.toml"))
+    assert (own.gan, own.optimizer, own.model.grows) == (0.1, "schedule-free", True)
+    shipped = [r for r in list_recipes() if r.style == "liveswap"]
+    assert all((r.gan, r.balance, r.half_until, r.loss.ms_structure, r.loss.frequency) == (0,) * 5 for r in shipped)
 
 
 @pytest.mark.parametrize("name", ["heavy-512", "no/such/file.toml", "", ".", "../recipes"])
