@@ -111,6 +111,7 @@ def test_the_crop_decides_what_the_model_sees() -> None:
         ("[augment]\nstraight = 7", "straight lies between 0 and 1, got 7"),
         ("[augment]\nrotation_deg = 1e30", "rotation_deg lies between 0 and 180, got 1e+30"),
         ("[augment]\nwarp = -1", "warp lies between 0 and 0.5, got -1"),
+        ("many = true\n[model]\nfamily = 'liae'", "a model of the family liae does not tell performers apart"),
         ("half_until = 0.3", "half_until needs a model that can start small; set grows = true in [model]"),
         ("lr_dropout = 0.5", 'lr_dropout needs optimizer = "adabelief", got adamw'),
         ("batch = 0", "batch lies between 1 and 4096, got 0"),
