@@ -16,17 +16,21 @@ unless it is given their facesets, which saves the libraries that filming needs.
     eager tf32        float32 as tensor cores shorten it
     eager bf16        bfloat16 autocast, planes one after the other
     channels_last     the same, the channels of a pixel side by side
-    compiled          the same through torch.compile
+    compiled          the same through torch.compile, anew for each batch size
+
+What was measured until something fails is told and written all the same, with the reason as `failed`.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -84,8 +88,6 @@ class Steps:
     def __init__(self, config: TrainConfig, mode: Mode, stacks: Mapping[Side, FaceStack], device: torch.device) -> None:
         torch.manual_seed(config.seed)
         self._config, self._layout = config, torch.channels_last if mode.channels_last else torch.contiguous_format
-        torch.set_float32_matmul_precision("high" if mode.tf32 else "highest")
-        torch.backends.cudnn.allow_tf32 = mode.tf32
         model, self._ema = (build_model(config.model).to(device) for _ in range(2))
         for parameter in (*model.parameters(), *self._ema.parameters()):
             if parameter.ndim == 4:
@@ -118,32 +120,50 @@ class Steps:
             average(self._optimizer, self._averages, self._weights, config.ema)
 
 
+@contextmanager
+def multiplying(mode: Mode) -> Iterator[None]:
+    """Inside, float32 is multiplied as `mode` says; afterwards, and so in the whole run, as before."""
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if mode.tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = mode.tf32
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
+
+
 def measure(
     config: TrainConfig, mode: Mode, stacks: Mapping[Side, FaceStack], device: torch.device, steps: int
 ) -> dict[str, Any]:
     """Speed and memory of one mode at the batch size of `config`; without figures where the memory is too small."""
+    gc.collect()  # of the mode before: what was compiled hangs together in circles
     cuda = device.type == "cuda"
     row: dict[str, Any] = {"mode": mode.name, "batch": config.batch, "samples_per_s": None, "memory_mib": None}
     if cuda:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     try:
-        trained = Steps(config, mode, stacks, device)
-        began_s = time.monotonic()
-        trained.run(WARM_UP)
-        _finish(device)
-        row["warm_up_s"] = round(time.monotonic() - began_s, 2)
-        began_s = time.monotonic()
-        trained.run(steps)
-        _finish(device)
-        row["samples_per_s"] = round(steps * 2 * config.batch / (time.monotonic() - began_s), 2)
-        row["memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20) if cuda else None
+        with multiplying(mode):
+            trained = Steps(config, mode, stacks, device)
+            began_s = time.monotonic()
+            trained.run(WARM_UP)
+            _finish(device)
+            row["warm_up_s"] = round(time.monotonic() - began_s, 2)
+            began_s = time.monotonic()
+            trained.run(steps)
+            _finish(device)
+            row["samples_per_s"] = round(steps * 2 * config.batch / (time.monotonic() - began_s), 2)
+            row["memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20) if cuda else None
     except torch.OutOfMemoryError:
         row["out_of_memory"] = True
     except RuntimeError as error:  # what torch.compile cannot compile here
         if not mode.compiled:
             raise
-        row["not_compiled"] = str(error).strip().splitlines()[0]
+        row["not_compiled"] = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    finally:
+        if mode.compiled:
+            torch.compiler.reset()  # else the next batch size would be compiled for any, and be slower
     return row
 
 
@@ -221,10 +241,13 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
                 rows.append(measure(replace(config, batch=batch), mode, stacks, device, args.steps))
                 console.print(f"{mode.name}, batch {batch}: {rows[-1]['samples_per_s']} samples/s")
         parameters = Steps(replace(config, batch=2), MODES[0], stacks, device).parameters
-        whole = None
+        whole, failed = None, None
         if args.minutes > 0:
             timed = replace(config, minutes=args.minutes, compile="auto", evaluate_every=args.evaluate_every)
-            whole = train_fully(folder, timed, work)
+            try:
+                whole = train_fully(folder, timed, work)
+            except (LiveswapError, torch.OutOfMemoryError) as error:
+                failed = str(error).splitlines()[0]
     return {
         "preset": args.preset,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else machine.describe()["cpu"],
@@ -234,12 +257,13 @@ def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
         "modes": [asdict(mode) for mode in MODES],
         "speed": with_speed_up(rows),
         "run": whole,
+        "failed": failed,
         "machine": machine.describe(),
     }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print; exit code 0, or 2 with one sentence where there is no GPU."""
+    """Measure and print; exit code 0, 1 when the whole run failed, 2 with one sentence where there is no GPU."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training_gpu", description="Training on a GPU.")
     parser.add_argument("--preset", default="df-256")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: to try the script")
@@ -260,6 +284,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     show(report, console)
     if args.json is not None:
         write_atomically(args.json, json.dumps(report, indent=1) + "\n")
+    if report["failed"] is not None:
+        sys.stderr.write(f"the whole run failed: {report['failed']}\n")
+        return 1
     return 0
 
 

@@ -11,6 +11,7 @@ import torch
 
 from benchmarks import training_gpu
 from benchmarks.training_gpu import MODES, Steps, open_stacks, time_to, with_speed_up
+from realtime.errors import TrainingError
 from tests.tiny_run import TINY, write_person
 
 
@@ -61,6 +62,33 @@ def test_too_little_memory_is_a_row_without_figures(folder: Path, monkeypatch: p
     assert row["samples_per_s"] is None
     assert row["out_of_memory"] is True
     assert with_speed_up([row])[0]["speed_up"] is None
+
+
+def test_a_mode_leaves_nothing_behind_for_the_whole_run(folder: Path) -> None:
+    """Else the run at the end would multiply as the slowest mode does."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    for mode in MODES[:2]:
+        training_gpu.measure(replace(TINY, batch=2), mode, open_stacks(folder, TINY), torch.device("cpu"), 1)
+        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
+
+
+def test_what_was_measured_is_written_though_the_whole_run_fails(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report_file = tmp_path / "report.json"
+
+    def fails(*_: object) -> None:
+        raise TrainingError("the loss broke out; train with a lower learning_rate")
+
+    monkeypatch.setattr(training_gpu, "load_recipe", lambda name: replace(TINY, name=name))
+    monkeypatch.setattr(training_gpu, "WARM_UP", 1)
+    monkeypatch.setattr(training_gpu, "train_fully", fails)
+    arguments = ["--device", "cpu", "--preset", "tiny-64", "--steps", "1", "--batches", "2", "--modes", MODES[0].name]
+    assert training_gpu.main([*arguments, "--facesets", str(folder), "--json", str(report_file)]) == 1
+    report = json.loads(report_file.read_text(encoding="utf-8"))
+    assert report["speed"][0]["samples_per_s"] > 0
+    assert "broke out" in report["failed"]
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_speed_up_is_over_float32_at_the_same_batch_size() -> None:

@@ -60,9 +60,11 @@ class AugmentConfig:
     """Share of the run over which occluders come in: what cannot paint a face yet learns nothing from half of one."""
 
     def __post_init__(self) -> None:
-        for name in ("occluded", "occlude_by"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} lies between 0 and 1, got {getattr(self, name)}")
+        largest = {"rotation_deg": 180.0, "shift": 0.5, "warp": 0.5}
+        for name in self.__slots__:
+            most = largest.get(name, 1.0)
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} lies between 0 and {most:g}, got {getattr(self, name)}")
 
 
 class Pair(NamedTuple):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 AUTO = "auto"
+DEFAULT_PRESET = "light-128"
 
 
 def leads() -> bool:
@@ -34,9 +35,8 @@ def add_train_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=front.path, metavar="RUN", help="folder of the run")
     parser.add_argument(
         "--preset",
-        default="light-128",
         metavar="NAME",
-        help="tiny-64, light-128, base-192, df-256, large-320 or a TOML file; default: light-128; "
+        help=f"tiny-64, light-128, base-192, df-256, large-320 or a TOML file; default: {DEFAULT_PRESET}; "
         "list: what each of them costs and gives",
     )
     length = parser.add_mutually_exclusive_group()
@@ -78,7 +78,7 @@ def train(args: argparse.Namespace, screen: Screen) -> int:
     from training.train import train as train_run
 
     _refuse_what_a_run_keeps(args)
-    config = load_recipe(args.preset)
+    config = load_recipe(args.preset or DEFAULT_PRESET)
     measured = args.batch == AUTO and not _begun(args)
     if args.batch == AUTO and not measured:
         args.batch = None  # the run knows what was measured
@@ -96,6 +96,7 @@ def train(args: argparse.Namespace, screen: Screen) -> int:
 
         def show(now: TrainProgress) -> None:
             held_out = "" if now.held_out is None else f", held-out {now.held_out:.4f}"
+            held_out += "" if now.gain_per_hour is None else f" ({now.gain_per_hour:+.4f} an hour)"
             note = f"step {now.iteration}, loss {now.loss:.4f}{held_out}, {now.samples_per_s:.0f} faces/s"
             total = None if now.eta_s is None else now.elapsed_s + now.eta_s
             meter.update(now.elapsed_s, total, note, left_s=now.eta_s)
@@ -131,6 +132,7 @@ def _refuse_what_a_run_keeps(args: argparse.Namespace) -> None:
     if not leads() or not _begun(args):
         return
     from training.checkpoint import read_run
+    from training.config import load_recipe
 
     own = read_run(args.out).config
     asked = front.given(args, "batch", "accumulate", "seed") | {
@@ -142,6 +144,27 @@ def _refuse_what_a_run_keeps(args: argparse.Namespace) -> None:
             flag = "--" + name.replace("_", "-")
             was = "without it" if value is True else f"with {kept[name]}"
             raise UsageError(f"{args.out} was begun {was}; leave {flag} out, or give another --out")
+    if args.preset is not None and (other := _first_difference(load_recipe(args.preset), own)):
+        raise UsageError(
+            f"{args.out} was begun with {other}, unlike {args.preset}; leave --preset out, or give another --out"
+        )
+
+
+_OF_FLAGS = ("name", "about", "batch", "accumulate", "seed", "threads", "precision", "until_plateau", "many")
+_OF_BUDGET = ("minutes", "iterations")
+
+
+def _first_difference(recipe: TrainConfig, own: TrainConfig) -> str | None:
+    """The first setting by which a run is another one than the recipe makes, but for what flags set: name and value."""
+    if own.many:
+        recipe = replace(recipe, model=replace(recipe.model, people=own.model.people))
+    wanted, kept = recipe.to_dict(), own.to_dict()
+    for section in ("model", "augment", "loss"):
+        for values in (wanted, kept):
+            values |= {f"{section}.{name}": value for name, value in values.pop(section).items()}
+    aside = {*_OF_FLAGS, *_OF_BUDGET}
+    differing = (name for name, value in kept.items() if name not in aside and wanted[name] != value)
+    return next((f"{name} = {kept[name]}" for name in differing), None)
 
 
 def _list_presets(args: argparse.Namespace, screen: Screen) -> int:

@@ -128,6 +128,12 @@ class TrainConfig:
             raise UsageError("until_plateau needs a decay_from above 0: the rate falls once the score is flat")
         if self.half_until and self.model.grows and self.model.resolution < LEAST_GROWING:
             raise UsageError(f"below {LEAST_GROWING} px a model cannot start at half its size; set half_until = 0")
+        if self.many and self.model.family != "liveswap":
+            raise UsageError(f"a model of the family {self.model.family} does not tell performers apart; train without")
+        if self.half_until and not self.model.grows:
+            raise UsageError("half_until needs a model that can start small; set grows = true in [model]")
+        if self.lr_dropout < 1 and self.optimizer != "adabelief":
+            raise UsageError(f'lr_dropout needs optimizer = "adabelief", got {self.optimizer}')
         if self.batch % self.accumulate:
             raise UsageError(f"accumulate has to divide the batch of {self.batch}, got {self.accumulate}")
         if self.crop not in ("full", "whole") or self.precision not in ("auto", "fp32", "bf16"):

@@ -60,6 +60,11 @@ class LossConfig:
     surroundings: float = 0.1
     """Weight of what is outside the face; it is never pasted."""
 
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if getattr(self, name) < 0:
+                raise ValueError(f"the loss {name} cannot count for less than nothing, got {getattr(self, name)}")
+
 
 def gaussian_window() -> Tensor:
     """(11,) normalised taps."""

@@ -214,7 +214,7 @@ class Plateau:
             )
 
     @property
-    def _steady_from(self) -> float:
+    def steady_from(self) -> float:
         """From here on no schedule changes any more until the decision."""
         return self.decay_from * min(self.horizon, self.cap or math.inf)
 
@@ -232,7 +232,7 @@ class Plateau:
         if self._looks and look.get("rollbacks", 0.0) != self._looks[-1].get("rollbacks", 0.0):
             self._looks, self._flat_in_a_row = [], 0
         self._looks.append(look)
-        fit = _fit(self._looks, self.clock, self._steady_from)
+        fit = _fit(self._looks, self.clock, self.steady_from)
         self._flat_in_a_row = self._flat_in_a_row + 1 if fit is not None and _is_flat(fit, self.least_gain) else 0
         if self._flat_in_a_row >= PATIENCE:
             self.flat_at = look[self.clock]
@@ -247,4 +247,4 @@ class Plateau:
         decided = self.decided_at
         if decided is not None and now >= decided:
             return min(1.0, now * self.decay_from / decided)
-        return self.decay_from * min(1.0, now / self._steady_from)
+        return self.decay_from * min(1.0, now / self.steady_from)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from training.checkpoint import Progress
 from training.config import DEFAULT_MINUTES, TrainConfig
-from training.plateau import Plateau
+from training.plateau import Outlook, Plateau, forecast
 
 LAST_RATE = 0.02
 """Of the full learning rate, at the end of the run."""
@@ -25,6 +25,7 @@ class Budget:
     def __init__(self, config: TrainConfig, history: Sequence[Mapping[str, float]] = ()) -> None:
         """`history`: the looks of the run until now, oldest first."""
         self._config = config
+        self._looks = list(history)
         self.plateau: Plateau | None = None
         if config.until_plateau:
             cap_s = None if config.minutes is None else 60 * config.minutes
@@ -36,6 +37,8 @@ class Budget:
                 clock="iteration" if by_steps else "elapsed_s",
             )
             self.plateau.replay(history)
+        self.outlook = self._outlook()
+        """What more training would bring; None while the looks are too few to tell."""
 
     def used(self, progress: Progress) -> float:
         """0 at the start of the run, 1 at its end."""
@@ -51,15 +54,25 @@ class Budget:
 
     def add(self, look: Mapping[str, float]) -> None:
         """Hear of a look at the held-out faces."""
+        self._looks.append(look)
         if self.plateau is not None:
             self.plateau.add(look)
+        self.outlook = self._outlook()
 
     def left_s(self, progress: Progress) -> float | None:
-        """Training time until the end; None: not known yet."""
+        """Training time until the end, on the way to a plateau as the looks promise it; None: not known yet."""
         used = self.used(progress)
-        if not used or (self.plateau is not None and self.plateau.decided_at is None):
+        if self.plateau is None or self.plateau.decided_at is not None:
+            return progress.elapsed_s * (1 - used) / used if used else None
+        if self.outlook is None or self.outlook.eta_s is None:
             return None
-        return progress.elapsed_s * (1 - used) / used
+        flat_at_s = max(progress.elapsed_s + self.outlook.eta_s, self.plateau.steady_from)
+        return flat_at_s / self._config.decay_from - progress.elapsed_s
+
+    def _outlook(self) -> Outlook | None:
+        timed = [look for look in self._looks if "elapsed_s" in look]
+        # A rate that is still up will add more by its fall, so only a run that has waited for it is ever called flat.
+        return forecast(timed, rate_will_fall=self.plateau is None or self.plateau.flat_at is None)
 
 
 def learning_rate(config: TrainConfig, iteration: int, used: float) -> float:

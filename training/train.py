@@ -60,6 +60,8 @@ class TrainProgress:
     loss: float
     held_out: float | None
     """Structural similarity on held-out faces, the newest look."""
+    gain_per_hour: float | None
+    """Of that, forecast; None while the looks are too few."""
     samples_per_s: float
 
 
@@ -84,6 +86,10 @@ class TrainSummary:
     precision: str
     stopped_early: bool
     """By Ctrl-C, SIGTERM or a closed terminal; `--resume` goes on."""
+    gain_per_hour: float | None
+    """Held-out score that another hour would add, see training.plateau; None where the looks are too few to tell."""
+    outlook: str | None
+    """The same in words, and when the score will be flat."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -247,6 +253,7 @@ def train(
                         left_s,
                         watchdog.loss,
                         latest_look,
+                        budget.outlook.gain_per_hour if budget.outlook else None,
                         samples_per_s,
                     )
                 )
@@ -272,6 +279,8 @@ def train(
             device=ranks.device.type,
             precision="bf16" if bf16 else "fp32",
             stopped_early=budget.used(progress) < 1,
+            gain_per_hour=round(budget.outlook.gain_per_hour, 5) if budget.outlook else None,
+            outlook=budget.outlook.words if budget.outlook else None,
         )
 
 

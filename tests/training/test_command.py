@@ -38,6 +38,7 @@ def test_a_run_from_the_command_line_obeys_its_flags(
     assert main([str(people["identity"]), str(people["performer"]), *flags.split()]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["iterations"] == 3
+    assert json.loads(out)["outlook"] is json.loads(out)["gain_per_hour"] is None  # one look promises nothing
     assert "best_score" in err  # the words leave the output to the JSON
     config = read_run(run).config
     assert (config.batch, config.accumulate, config.seed, config.iterations) == (6, 3, 4, 3)
@@ -52,8 +53,19 @@ def test_what_a_run_keeps_is_not_asked_for_in_vain(
     assert f"leave {flag.split()[0]} out, or give another --out" in capsys.readouterr().err
 
 
+def test_a_run_does_not_go_on_as_another_recipe(
+    people: dict[str, Path], recipe: Path, finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = [str(people["identity"]), str(people["performer"]), "--out", str(finished_run), "--resume", "--quiet"]
+    recipe.write_text(recipe.read_text("utf-8").replace("warmup = 2", "warmup = 3"), "utf-8")
+    assert main([*call, "--preset", str(recipe)]) == 2
+    assert f"was begun with warmup = 2, unlike {recipe}; leave --preset out" in capsys.readouterr().err
+    assert main([*call, "--preset", "tiny-64"]) == 2
+    assert "was begun with" in capsys.readouterr().err
+
+
 def test_the_same_command_goes_on_without_measuring_again(
-    people: dict[str, Path], finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    people: dict[str, Path], recipe: Path, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
@@ -61,7 +73,7 @@ def test_the_same_command_goes_on_without_measuring_again(
     monkeypatch.setattr("training.batch_finder.find_batch", never)
     run = shutil.copytree(finished_run, tmp_path / "run")
     call = [str(people["identity"]), str(people["performer"]), "--out", str(run), "--resume", "--batch", "auto"]
-    assert main([*call, "--quiet"]) == 0
+    assert main([*call, "--preset", str(recipe), "--quiet"]) == 0
     assert read_run(run).config.batch == TINY.batch
 
 

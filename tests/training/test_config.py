@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -106,6 +107,13 @@ def test_the_crop_decides_what_the_model_sees() -> None:
         ("[model]\nencoder = [24, 'b', 3, 4]", "encoder has to be a whole number, got 'b'"),
         ("[model]\nresolution = 100", "resolution 100 is not a multiple of 16"),
         ("[model]\nresolution = 0", "resolution is 32 to 1024, got 0"),
+        ("[loss]\npixel = -1", "the loss pixel cannot count for less than nothing, got -1"),
+        ("[augment]\nstraight = 7", "straight lies between 0 and 1, got 7"),
+        ("[augment]\nrotation_deg = 1e30", "rotation_deg lies between 0 and 180, got 1e+30"),
+        ("[augment]\nwarp = -1", "warp lies between 0 and 0.5, got -1"),
+        ("many = true\n[model]\nfamily = 'liae'", "a model of the family liae does not tell performers apart"),
+        ("half_until = 0.3", "half_until needs a model that can start small; set grows = true in [model]"),
+        ("lr_dropout = 0.5", 'lr_dropout needs optimizer = "adabelief", got adamw'),
         ("batch = 0", "batch lies between 1 and 4096, got 0"),
         ("save_every = -1", "save_every has to be above 0, got -1"),
         ("minutes = 0", "minutes has to be above 0, got 0"),
@@ -138,6 +146,16 @@ def test_files_that_are_no_recipe_are_named(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(UsageError, match="not a readable recipe"):
         load_recipe(str(tmp_path / "mine.toml"))
+
+
+def test_the_recipe_that_the_readme_shows_can_be_trained(tmp_path: Path) -> None:
+    text = (RECIPES.parents[1] / "README.md").read_text("utf-8")
+    shown = next(block for block in text.split("```")[1::2] if block.startswith("toml"))
+    (tmp_path / "mine.toml").write_text(dedent(shown.removeprefix("toml")), "utf-8")
+    own = load_recipe(str(tmp_path / "mine.toml"))
+    assert (own.gan, own.optimizer, own.model.grows) == (0.1, "schedule-free", True)
+    shipped = [r for r in list_recipes() if r.style == "liveswap"]
+    assert all((r.gan, r.balance, r.half_until, r.loss.ms_structure, r.loss.frequency) == (0,) * 5 for r in shipped)
 
 
 @pytest.mark.parametrize("name", ["heavy-512", "no/such/file.toml", "", ".", "../recipes"])

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import count
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from training.evaluate import hold_out, look, open_facesets
 from training.losses import side_loss
 from training.model import CodeStatistics, FaceAutoencoder
 from training.schedule import Budget, learning_rate, occluded_share, warp_strength
-from training.train import TrainProgress, train, wants_bf16
+from training.train import TrainProgress, TrainSummary, train, wants_bf16
 
 STEPS = 5
 LOOKS = (2, 4, 5)
@@ -631,15 +632,39 @@ def test_the_budget_ends_with_whichever_of_time_and_steps_ends_first() -> None:
     assert Budget(replace(TINY, minutes=None, iterations=None)).used(Progress(iteration=90)) == 0.0
 
 
+def test_a_run_until_its_plateau_says_when_it_will_be_done_and_what_an_hour_more_would_bring() -> None:
+    """The score is 0.9 - 0.3 / sqrt(minutes): as long again adds 0.3 * (1 - 1 / sqrt(2)) / sqrt(minutes)."""
+    open_ended = replace(TINY, minutes=None, iterations=None, until_plateau=True)
+    curve = [0.9 - 0.3 * (60 / t) ** 0.5 for t in range(60, 3601, 60)]
+    looks = [{"iteration": 60.0 * n, "elapsed_s": 60.0 * n, "score": score} for n, score in enumerate(curve, 1)]
+    young = Budget(open_ended, looks[:3])
+    assert young.outlook is None
+    assert young.left_s(Progress(iteration=180, elapsed_s=180.0)) is None
+    budget = Budget(open_ended, looks[:-1])
+    budget.add(looks[-1])
+    assert budget.outlook is not None
+    assert budget.outlook.gain_per_hour == pytest.approx(0.3 / 60**0.5 * (1 - 2**-0.5), rel=0.1)
+    left_s = budget.left_s(Progress(iteration=3600, elapsed_s=3600.0))
+    flat_at_s = 60 * (0.3 * (1 - 2**-0.5) / 0.005) ** 2
+    assert left_s is not None
+    assert 3600 + left_s == pytest.approx(flat_at_s / open_ended.decay_from, rel=0.3)
+
+
 def test_a_budget_in_minutes_ends_the_run_and_counts_over_interruptions(people: People, tmp_path: Path) -> None:
-    run, brief = tmp_path / "run", {"iterations": None, "minutes": 0.3 / 60}
-    stopped = train_until(people, run, 1, **brief)
-    assert stopped
-    began = load_elapsed(run)
-    assert began > 0
-    train_tiny(people, run, resume=True, **brief)
-    assert load_elapsed(run) >= 0.3
-    assert facts_of(run / LATEST)["iteration"] > 1
+    run, brief = tmp_path / "run", replace(TINY, iterations=None, minutes=1.0)
+
+    def go_on(on_progress: Callable[[TrainProgress], None] | None = None) -> TrainSummary:
+        seconds = count(0.0, 2.0)  # at each glance at the clock: the machine may be a slow one
+        who = people["identity"], people["performer"]
+        return train(*who, run, brief, resume=True, on_progress=on_progress, clock=lambda: next(seconds))
+
+    assert go_on(stopping_at(1)).stopped_early
+    began_s = load_elapsed(run)
+    assert 0 < began_s < 60
+    summary = go_on()
+    assert not summary.stopped_early
+    assert 60 <= summary.elapsed_s < 60 + 20
+    assert summary.iterations_done < summary.iterations == facts_of(run / LATEST)["iteration"]
 
 
 def load_elapsed(run: Path) -> float:
