@@ -3,10 +3,14 @@
 Note [True score]
     The score of a frame is identity transfer, cut to 0 to 1, times the structural similarity inside the face: the first
     alone does not notice a soft face, the second alone ranks doing nothing above a visible swap. A frame that is not
-    swapped scores 0, the error is one minus the score, the score of a set is the mean over frames. Before, the painted
+    swapped scores 0, the score of a set is the mean over frames. Before, the painted
     face is put where it belongs by one similarity for each model, see Note [Placement] in export/placement.py, measured
     on other frames: how two heads fit over each other is no fault of a set, and moves transfer by more than most
-    defects do. What is asked for:
+    defects do.
+
+    The error of one frame is one minus the similarity alone, and one where nothing is swapped: transfer divides by how
+    far apart the two people look, which averages out over frames, but in a single frame says more of light and pose
+    than of the swap. `auc_by_score` takes one minus the score all the same. What is asked for:
 
         spearman     rank correlation of predicted and true score over the sets of a cast, mean over casts: 0.8
         auc          chance that a frame from the worst quarter was given a higher risk than one from the rest: 0.75
@@ -78,7 +82,8 @@ def make_report(
                 **{metric: round(value, 4) for metric, value in means.items()},
                 "steps": result["steps"],
                 "risk": [said["risk"][frame["index"]] for frame in seen],
-                "error": [round(1 - frame["score"], 4) for frame in seen],
+                "error": [round(1 - frame["face_ssim"] * frame["swapped"], 4) for frame in seen],
+                "score_error": [round(1 - frame["score"], 4) for frame in seen],
                 "index": [frame["index"] for frame in seen],
             }
         )
@@ -92,21 +97,30 @@ def _figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     def correlation(metric: str) -> list[float]:
         return [round(spearman([r["predicted"] for r in own], [r[metric] for r in own]), 4) for own in by_cast]
 
+    def chance(error: str) -> dict[str, float]:
+        pairs = {
+            str(cast): auc([v for row in own for v in row["risk"]], [v for row in own for v in row[error]])
+            for cast, own in zip(casts, by_cast, strict=True)
+        }
+        return {cast: round(value, 4) for cast, value in pairs.items() if value is not None}
+
     within = [value for row in rows if (value := auc(row["risk"], row["error"])) is not None]
-    together = [
-        auc([v for row in own for v in row["risk"]], [v for row in own for v in row["error"]]) for own in by_cast
-    ]
-    known = [value for value in together if value is not None]
     named = [_names(row) for row in rows if row["cause"]]
     return {
         "spearman": round(float(np.mean(correlation("score"))), 4),
         "spearman_by_cast": dict(zip(map(str, casts), correlation("score"), strict=True)),
         "spearman_by_metric": {metric: round(float(np.mean(correlation(metric))), 4) for metric in METRICS},
-        "auc": round(float(np.mean(known)), 4) if known else None,
+        "auc": _mean(chance("error")),
+        "auc_by_cast": chance("error"),
+        "auc_by_score": _mean(chance("score_error")),
         "auc_within": round(float(np.mean(within)), 4) if within else None,
         "first_finding_right": f"{sum(named)} of {len(named)}",
         "wanted": WANTED,
     }
+
+
+def _mean(values: Mapping[str, float]) -> float | None:
+    return round(float(np.mean(list(values.values()))), 4) if values else None
 
 
 def _names(row: Mapping[str, Any]) -> bool:

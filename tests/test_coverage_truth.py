@@ -116,12 +116,16 @@ def test_a_report_counts_each_cast_for_itself() -> None:
         for number, (name, cause) in enumerate((("clean", ""), ("frontal-8", "pose"), ("faces-10", "identity few"))):
             errors = np.linspace(0.1, 0.3, 8) + 0.2 * number
             scores = [{"index": i, "score": float(1 - error)} for i, error in enumerate(errors)]
-            frames = [{**each, "identity_transfer": 0.5, "face_ssim": 0.5, "face_psnr_db": 20.0} for each in scores]
+            frames = [
+                {**each, "identity_transfer": 0.5, "face_ssim": each["score"], "face_psnr_db": 20.0, "swapped": 1.0}
+                for each in scores
+            ]
             results[cast, name] = {"frames": frames, "steps": 3}
             predicted[cast, name] = said(0.9 - 0.2 * number + 0.01 * cast, cause, (errors + cast).tolist())
     report = make_report(results, predicted)
     assert report["spearman"] == 1
-    assert report["auc"] == 1
+    assert report["auc"] == report["auc_by_score"] == 1
+    assert report["auc_by_cast"] == {"1": 1, "2": 1}
     assert report["auc_within"] == 1
     assert report["first_finding_right"] == "4 of 4"
 

@@ -57,9 +57,9 @@ FEW_LOOKS = 30
 """Of fewer different looks nothing but their number can be judged, and not what is in front of them."""
 SAME_LOOK = 0.75
 """Faces nearer than this in all units together are one look."""
-MIXED, HIDDEN = 1.5, 0.6
+MIXED, HIDDEN = 1.0, 0.6
 """What a share of strangers, or of faces with something in front, costs."""
-HARMLESS = 0.05
+HARMLESS = 0.03
 """Of that share, so much is misread or rare enough to be learnt away."""
 PERFORMER = 0.4
 """Share of these costs that the same defect has in the performer's set."""

@@ -136,7 +136,7 @@ def test_strangers_cost_and_are_left_out_of_what_covers() -> None:
     turned = np.where(person[:, None] > 0, np.array([80.0, 0]), own.pose)
     found = cover(replace(own, person=person, pose=turned), PERFORMER)
     assert found.quality["identity"].strangers == 0.25
-    assert found.loss("identity mixed") > 0.25
+    assert found.loss("identity mixed") > 0.2
     assert found.identity.pose[:, 0].max() < 45
 
 

@@ -25,6 +25,10 @@ def faceset(tmp_path_factory: pytest.TempPathFactory) -> Faceset:
     return Faceset.open(write_set(tmp_path_factory.mktemp("sets") / "ada"))
 
 
+AHEAD = np.zeros((21, 2))
+"""Pose and light of 21 faces that all look into the camera."""
+
+
 def records(faceset: Faceset, *, tracks: list[int], step_s: float = 0.1) -> list[FaceRecord]:
     """As many faces as tracks are named, `step_s` apart."""
     face = faceset.records[0]
@@ -120,10 +124,10 @@ def test_light_that_is_rare_in_a_set_does_not_count_as_something_in_front() -> N
     general = general_look()
     seen = (general != 0).astype(np.float32)
     usual, rare = FaceLook(-general, seen), FaceLook(general, seen)  # the rare one looks like any other face
-    covered, _ = coverage_facts._covered([usual] * 20 + [rare])
+    covered, _ = coverage_facts._covered([usual] * 20 + [rare], AHEAD, AHEAD)
     assert covered.max() == 0
     hand = FaceLook(np.roll(general, 9, axis=0) * seen, seen)
-    covered, _ = coverage_facts._covered([rare] * 20 + [hand])
+    covered, _ = coverage_facts._covered([rare] * 20 + [hand], AHEAD, AHEAD)
     assert covered[:20].max() == 0
     assert covered[20] > 0.25
 
@@ -134,3 +138,16 @@ def test_a_face_behind_a_hand_is_nobody_else() -> None:
     times, behind = np.arange(30) / 5, np.where(known == 1, 0.6, 0.0)
     assert coverage_facts._persons(vectors, known, known, times, 0 * behind).tolist() == known.tolist()
     assert coverage_facts._persons(vectors, known, known, times, behind).max() == 0
+
+
+def test_what_recurs_in_the_same_pose_and_light_is_nothing_in_front() -> None:
+    general = general_look()
+    seen = (general != 0).astype(np.float32)
+    flat = FaceLook(np.roll(general, 9, axis=0) * seen, seen)  # glasses on dark skin, lit from the side
+    places = np.concatenate([np.zeros((21, 2)), np.full((10, 2), 40.0)])
+    looks = [FaceLook(general, seen)] * 21 + [flat] * 10
+    covered, _ = coverage_facts._covered(looks, places, np.zeros((31, 2)))
+    assert covered.max() < coverage_facts.HIDES
+    once = [*looks[:21], flat]
+    covered, _ = coverage_facts._covered(once, places[:22], np.zeros((22, 2)))
+    assert covered[21] > coverage_facts.HIDES
