@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from export.statement import MAX_WORDS, Statement, state
-from realtime.dfm import NOT_STATED
+from export.statement import Statement, state
+from realtime.dfm import MAX_WORDS, NOT_STATED
 from realtime.errors import UsageError
 
 
