@@ -175,5 +175,6 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
     curve.set_title(f"AUC {_known(report['auc'])}, inside one set {_known(report['auc_within'])}", fontsize=10)
     for axes in (scatter, curve):
         axes.grid(alpha=0.25)
+        axes.margins(x=0.1)
         axes.legend(fontsize=8)
     figure.savefig(path, dpi=120)

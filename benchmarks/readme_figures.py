@@ -1,6 +1,6 @@
 """Writes README's figures from the JSON they were measured into. benchmarks/results/*.json in, README.md out.
 
-Run `python benchmarks/readme_figures.py` after a new result was committed; a test fails while README says otherwise.
+Run `python -m benchmarks.readme_figures` after a new result was committed; a test fails while README says otherwise.
 """
 
 from __future__ import annotations
@@ -9,10 +9,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.readme_sets import RESULTS as _SETS
+from benchmarks.readme_sets import set_figures
+
 ROOT = Path(__file__).resolve().parents[1]
 START, END = "<!-- figures of benchmarks/results/demo.json -->", "<!-- end of figures -->"
 LIVE_START, LIVE_END = "<!-- figures of the live loop -->", "<!-- end of live figures -->"
 TRAIN_START, TRAIN_END = "<!-- figures of training -->", "<!-- end of training figures -->"
+SETS_START, SETS_END = "<!-- figures of facesets -->", "<!-- end of faceset figures -->"
 _LIVE = ("bench", "live_cpu", "overload", "soak", "occlusion")
 """Results that the live figures come from."""
 _TRAINING = ("quality", "training_speed", "many_performers")
@@ -193,11 +197,13 @@ def render(
     scratch: dict[str, Any],
     live: dict[str, dict[str, Any]],
     training: dict[str, dict[str, Any]],
+    sets: dict[str, dict[str, Any]],
 ) -> str:
     """README's text with all figures between their marks. ValueError: a mark is missing."""
     for start, end, text in (
         (START, END, figures(report, scratch)),
         (LIVE_START, LIVE_END, live_figures(live)),
+        (SETS_START, SETS_END, set_figures(sets)),
         (TRAIN_START, TRAIN_END, training_figures(training)),
     ):
         head, rest = readme.split(start)
@@ -214,6 +220,11 @@ def live_results() -> dict[str, dict[str, Any]]:
 def training_results() -> dict[str, dict[str, Any]]:
     """The committed results of training, by name."""
     return _results(_TRAINING)
+
+
+def set_results() -> dict[str, dict[str, Any]]:
+    """The committed results of extraction and coverage, by name."""
+    return _results(_SETS)
 
 
 def _results(names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
@@ -233,9 +244,9 @@ def reports() -> tuple[dict[str, Any], dict[str, Any]]:
 def main() -> None:
     """Rewrite README.md in place."""
     readme = ROOT / "README.md"
-    readme.write_text(
-        render(readme.read_text(encoding="utf-8"), *reports(), live_results(), training_results()), encoding="utf-8"
-    )
+    text = readme.read_text(encoding="utf-8")
+    text = render(text, *reports(), live_results(), training_results(), set_results())
+    readme.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

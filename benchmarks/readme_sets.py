@@ -57,11 +57,13 @@ def _memory(result: dict[str, Any]) -> str:
 def _truth(result: dict[str, Any]) -> str:
     rows, wanted = result["rows"], result["wanted"]
     casts = sorted({row["cast"] for row in rows})
+    by_cast = [result["spearman_by_cast"][str(cast)] for cast in casts]
     budget = f"{result['minutes']:g} minutes" if result["minutes"] else f"{result['steps']} steps"
     return (
         f"Is the report true? {len(rows) // len(casts)} sets of each of {len(casts)} rendered people, one defect each, "
         f"were trained for {budget} (`{result['recipe']}`) and scored against the exact swap. Rank correlation of "
-        f"predicted and true score: **{result['spearman']:.2f}** (wanted: {wanted['spearman']}). Chance that a frame "
+        f"predicted and true score: **{result['spearman']:.2f}** (wanted: {wanted['spearman']}; of the person by whose "
+        f"sets no weight was corrected {by_cast[-1]:.2f}). Chance that a frame "
         f"of the worst quarter was given the higher risk: **{result['auc']:.2f}** (wanted: {wanted['auc']}), among the "
         f"frames of one set {result['auc_within']:.2f}. Planted cause named first: {result['first_finding_right']} "
         "sets (`python -m benchmarks.coverage_truth`)."
