@@ -43,7 +43,7 @@ EXPRESSION_UNITS = 0.15, 0.15, 0.06, 0.1
 LIGHT_UNITS = 0.25, 0.25, 0.6, 0.35
 """The same for LIGHT."""
 PEOPLE_DIFFER = {"width": 0.12, "eyes": 0.03, "brows": 0.08, "level": 1.0, "warmth": 0.3}
-SKINS_DIFFER = {"level": 2.0, "warmth": 1.2}
+SKINS_DIFFER = {"level": 3.0, "warmth": 1.5}
 """Instead of these where the white of the eyes could not be read."""
 HALF = 2.5
 """Units at which half of the weight is lost."""
