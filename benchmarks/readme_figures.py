@@ -19,7 +19,7 @@ TRAIN_START, TRAIN_END = "<!-- figures of training -->", "<!-- end of training f
 SETS_START, SETS_END = "<!-- figures of facesets -->", "<!-- end of faceset figures -->"
 _LIVE = ("bench", "live_cpu", "overload", "soak", "occlusion")
 """Results that the live figures come from."""
-_TRAINING = ("quality", "training_speed", "many_performers")
+_TRAINING = ("quality", "training_speed", "many_performers", "ablation")
 """Results that the figures of training come from."""
 _STAGES = {
     "detect": "find and choose the face",
@@ -130,7 +130,7 @@ def _occlusion(result: dict[str, Any]) -> str:
 
 def training_figures(results: dict[str, dict[str, Any]]) -> str:
     """README's figures of training, from the results named in _TRAINING."""
-    quality, speed, many = (results[name] for name in _TRAINING)
+    quality, speed, many, parts = (results[name] for name in _TRAINING)
     machine, nothing = quality["machine"], quality["no_swap"]
     digits = {"identity_transfer": 2, "face_psnr_db": 1, "face_ssim": 3, "landmark_error_iod": 3, "flicker": 1}
     still = " | ".join(f"{nothing[metric]:.{count}f}" for metric, count in digits.items())
@@ -150,7 +150,7 @@ def training_figures(results: dict[str, dict[str, Any]]) -> str:
     challenger = quality["challenger"]
     others = {name: found for name, found in quality["reaches"].items() if not name.startswith(challenger)}
     reached = [_reached(challenger, name, found) for name, found in others.items()]
-    return "\n".join([*lines, "", *reached, "", _speed(speed), "", _strangers(many)])
+    return "\n".join([*lines, "", *reached, "", _speed(speed), "", _strangers(many), "", _parts(parts)])
 
 
 def _form(value: dict[str, float] | None, digits: int) -> str:
@@ -185,6 +185,22 @@ def _strangers(result: dict[str, Any]) -> str:
         f"Onto {result['unseen']} performers whom no model has seen, after {result['minutes']:g} minutes: identity "
         f"transfer / SSIM {', '.join(told)}; no swap {_pair(nothing)} (`python -m benchmarks.many_performers`)."
     )
+
+
+def _parts(result: dict[str, Any]) -> str:
+    digits = {"identity_transfer": 3, "face_psnr_db": 2, "face_ssim": 3}
+    lines = [
+        f"What each part of `{result['recipe']}` is worth: one taken away, or something else put in, at a time, "
+        f"{result['minutes']:g} minutes, {result['seeds']} seeds; variant less recipe (`benchmarks.ablation`).",
+        "",
+        "| variant | what it is | identity transfer | PSNR, dB | SSIM | verdict |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in result["rows"].items():
+        if "verdict" in row:
+            changed = " | ".join(f"{row['mean_difference'][metric]:+.{count}f}" for metric, count in digits.items())
+            lines.append(f"| {name} | {row['what']} | {changed} | {row['verdict']} |")
+    return "\n".join(lines)
 
 
 def _pair(scores: dict[str, Any]) -> str:
