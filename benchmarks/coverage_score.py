@@ -3,10 +3,9 @@
 Note [True score]
     The score of a frame is identity transfer, cut to 0 to 1, times the structural similarity inside the face: the first
     alone does not notice a soft face, the second alone ranks doing nothing above a visible swap. A frame that is not
-    swapped scores 0, the score of a set is the mean over frames. Before, the painted
-    face is put where it belongs by one similarity for each model, see Note [Placement] in export/placement.py, measured
-    on other frames: how two heads fit over each other is no fault of a set, and moves transfer by more than most
-    defects do.
+    swapped scores 0, the score of a set is the mean over frames. Before, the painted face is put where it belongs by
+    one similarity for each model, see Note [Placement] in export/placement.py, measured on other frames: how two heads
+    fit over each other is no fault of a set, and moves transfer by more than most defects do.
 
     The error of one frame is one minus the similarity alone, and one where nothing is swapped: transfer divides by how
     far apart the two people look, which averages out over frames, but in a single frame says more of light and pose
@@ -106,12 +105,13 @@ def _figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     within = [value for row in rows if (value := auc(row["risk"], row["error"])) is not None]
     named = [_names(row) for row in rows if row["cause"]]
+    chances = chance("error")
     return {
         "spearman": round(float(np.mean(correlation("score"))), 4),
         "spearman_by_cast": dict(zip(map(str, casts), correlation("score"), strict=True)),
         "spearman_by_metric": {metric: round(float(np.mean(correlation(metric))), 4) for metric in METRICS},
-        "auc": _mean(chance("error")),
-        "auc_by_cast": chance("error"),
+        "auc": _mean(chances),
+        "auc_by_cast": chances,
         "auc_by_score": _mean(chance("score_error")),
         "auc_within": round(float(np.mean(within)), 4) if within else None,
         "first_finding_right": f"{sum(named)} of {len(named)}",

@@ -8,8 +8,8 @@ the performer that no model has seen is then swapped and compared with the exact
 training.coverage predicts for these frames, before and without any training, is compared with that.
 
 See Note [True score]. Whoever changes a weight of the report does so on other casts than those that test it
-(--first-cast). Everything that is finished is kept in --work: a run that was stopped goes on,
-and one that only asks again costs seconds.
+(--first-cast). Everything that is finished is kept in --work: a run that was stopped goes on, and one that only asks
+again costs seconds.
 """
 
 from __future__ import annotations
@@ -55,8 +55,9 @@ from training.faceset_index import SourceRecord
 from training.faceset_writer import FacesetWriter
 
 FIRST_CAST = 900
-"""Seed of the first cast, by which the weights of the report were corrected once, see training/coverage.py; the second
-tests them. Of the latter only this was used: that nothing hides the face of a dark performer with glasses."""
+"""Seed of the first cast, by which the weights of the report were corrected once, see training/coverage.py. The second
+was no part of that, but is not untouched: the rule for hidden faces, its limit, the cost of strangers and the error of
+a single frame were settled after its figures had been seen."""
 FILMED, FILM_FPS, EVERY, RUN_UP = 480, 12.0, 8, 2
 """Of the performance that is scored: frames, rate, and which of them, see Note [Bursts]."""
 REHEARSED = 4

