@@ -28,7 +28,7 @@ from realtime.video_writer import VideoWriter
 from tests.community_dfm import liveswap_metadata, painting_dfm
 from tests.fakes import frame, info
 from tests.marks import SURE, likeness, marked
-from tests.receivers import UdpReceiver
+from tests.receivers import RtmpServer, UdpReceiver
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAMES = 12
@@ -97,6 +97,15 @@ def test_every_picture_of_a_stream_is_marked(call: Call) -> None:
         code, err = call("--sink", receiver.url)
         assert code == 0, err
         seen = receiver.programme().images
+    assert seen
+    assert all(marked(each) for each in seen)
+
+
+def test_every_picture_of_a_broadcast_is_marked(call: Call, tmp_path: Path) -> None:
+    with RtmpServer(tmp_path) as server:
+        code, err = call("--sink", server.url)
+        assert code == 0, err
+        seen = server.programme().images
     assert seen
     assert all(marked(each) for each in seen)
 
